@@ -1,0 +1,27 @@
+"""One module per result format. Each says in its docstring what the format's fields become.
+
+A format is pure: decoded bytes and an empty `Tables` in, rows and problems out. Adding one is a module here, a line in
+`registry.py` and a golden pair in `tests/formats/`; CONTRIBUTING.md has the recipe.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from processor.decode import Buffer
+from processor.shape import Shape
+from processor.tables import Tables
+
+
+@dataclass(frozen=True)
+class Format:
+    """How to recognise and read one format.
+
+    `claims` decides by structure alone, cheaply; at most one format may claim a blob. `read` fills the tables; it
+    raises Rejected where the file as a whole cannot be read, refuses a single run with `RunRows.refuse`, and lists every
+    problem it can find rather than the first. Any other exception is a bug and quarantines the submission.
+    """
+
+    id: str
+    title: str
+    claims: Callable[[Shape], bool]
+    read: Callable[[Buffer, Tables], None]

@@ -1,0 +1,388 @@
+"""Where formats put their rows: a Tables per submission, a RunRows per run in it.
+
+Rows are kept as columns, turned into Arrow record batches as they come. A run that is refused takes its rows with it
+and leaves its problems; the others stay.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from schemas import identity
+from schemas.records import Chunk, Commit, Machine, Problem, Submission
+from schemas.tables import MEASUREMENTS, RUN_CHUNKS, RUNS, STATUSES, TABLES, TESTS
+
+MAX_PROBLEMS = 100
+"""Problems listed per submission; beyond these they are only counted."""
+
+_FLUSH_ROWS = 50_000
+_PASSED = {"pass", "ok"}
+_FAILED = {"assert", "fail", "error", "timeout", "crash"}
+_STATUSES = frozenset(STATUSES)
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a file says of one run; empty where it is silent.
+
+    `own`: the facts were recorded with the run (one of a history's many), so nothing is filled in from the push.
+    """
+
+    title: str = ""
+    commit: Commit | None = None
+    started: datetime | None = None
+    finished: datetime | None = None
+    machine: Machine = Machine()  # noqa: RUF009 - immutable
+    machine_extra: Mapping[str, Any] | None = None
+    """Everything else the file says of its machine; JSON values."""
+    labels: Mapping[str, str] | None = None
+    own: bool = False
+
+
+class RunRows:
+    """The rows of one run. Not for direct construction: `Tables.run` makes it."""
+
+    def __init__(self, tables: "Tables", ordinal: int, facts: RunFacts) -> None:
+        self._tables = tables
+        submission = tables.submission
+        context = submission.context
+        self.facts = facts
+        self.ordinal = ordinal
+        self.commit = _commit(facts, context.commit)
+        self.machine = facts.machine if facts.own else _filled(facts.machine, context.machine)
+        name = context.environment
+        self.environment = identity.environment_id(name, self.machine)
+        self.environment_title = identity.environment_title(name, self.machine)
+        chunk = context.chunk
+        self.id = (
+            identity.chunked_run_id(submission.project, chunk.group, ordinal)
+            if chunk
+            else identity.run_id(submission.id, ordinal)
+        )
+        self.refused = False
+        self.counts = {"measurements": 0, "tests": 0, "passed": 0, "failed": 0}
+        self._rows: dict[str, dict[str, list[Any]]] = {"measurements": _columns(MEASUREMENTS), "tests": _columns(TESTS)}
+        self._batches: dict[str, list[pa.RecordBatch]] = {"measurements": [], "tests": []}
+        self._digest = hashlib.sha256()
+
+    def refuse(self, where: str, expected: str, found: str) -> None:
+        """This run gives no rows, for this reason; may be said of several reasons."""
+        self.refused = True
+        self._tables.problem(where, expected, found)
+
+    def flag(self, where: str, expected: str, found: str) -> None:
+        """A problem that costs no rows."""
+        self._tables.problem(where, expected, found, effect="kept")
+
+    def measurement(
+        self,
+        *,
+        where: str,
+        benchmark: str,
+        metric: str,
+        value: float,
+        unit: str = "",
+        better: str = "",
+        params: Mapping[str, Any] | None = None,
+        samples: Sequence[float] | None = None,
+        n: int | None = None,
+        min: float | None = None,
+        max: float | None = None,
+        mean: float | None = None,
+        median: float | None = None,
+        stddev: float | None = None,
+        q1: float | None = None,
+        q3: float | None = None,
+        benchmark_version: str = "",
+        derived: bool = False,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        """One measurement; `where` is its place in the file. A value or sample that is not finite refuses the run;
+        statistics that are not finite are left out. All numbers are in `unit`.
+        """
+        number = _finite(value)
+        if number is None:
+            self.refuse(where, "a finite number", repr(value)[:80])
+            return
+        finite_samples = None
+        if samples is not None:
+            finite_samples = [_finite(sample) for sample in samples]
+            if None in finite_samples:
+                at = finite_samples.index(None)
+                self.refuse(f"{where} sample {at}", "a finite number", repr(samples[at])[:80])
+                return
+        params_text = canonical_json(params) if params else ""
+        series = identity.series_id(
+            project=self._tables.submission.project,
+            benchmark=benchmark,
+            params=params_text,
+            metric=metric,
+            unit=unit,
+            better=better,
+            benchmark_version=benchmark_version,
+            environment=self.environment,
+        )
+        rows = self._rows["measurements"]
+        rows["seq"].append(self._tables.seq)
+        rows["run"].append(self.id)
+        rows["series"].append(series)
+        rows["benchmark"].append(benchmark)
+        rows["params"].append(params_text)
+        rows["metric"].append(metric)
+        rows["unit"].append(unit)
+        rows["better"].append(better)
+        rows["value"].append(number)
+        rows["n"].append(n if n is not None else (len(finite_samples) if finite_samples else None))
+        rows["min"].append(_finite(min))
+        rows["max"].append(_finite(max))
+        rows["mean"].append(_finite(mean))
+        rows["median"].append(_finite(median))
+        rows["stddev"].append(_finite(stddev))
+        rows["q1"].append(_finite(q1))
+        rows["q3"].append(_finite(q3))
+        rows["samples"].append(finite_samples)
+        rows["benchmark_version"].append(benchmark_version)
+        rows["derived"].append(derived)
+        rows["extra"].append(canonical_json(extra) if extra else None)
+        self.counts["measurements"] += 1
+        if len(rows["seq"]) >= _FLUSH_ROWS:
+            self._flush("measurements")
+
+    def test(
+        self,
+        *,
+        where: str,
+        test: str,
+        status: str,
+        subtest: str | None = None,
+        status_text: str | None = None,
+        expected: str | None = None,
+        known_intermittent: Sequence[str] | None = None,
+        duration_seconds: float | None = None,
+        message: str | None = None,
+    ) -> None:
+        """One test or subtest. `status` is one of `schemas.tables.STATUSES`; anything else is kept as `unknown` with
+        its text, flagged."""
+        if status not in _STATUSES:
+            self.flag(where, "one of " + ", ".join(STATUSES[:-1]), repr(status)[:80])
+            status, status_text = "unknown", status
+        self.test_rows(
+            test=[test],
+            subtest=[subtest],
+            status=[status],
+            status_text=[status_text],
+            expected=[expected],
+            known_intermittent=[list(known_intermittent) if known_intermittent else None],
+            duration_seconds=[_finite(duration_seconds)],
+            message=[message],
+        )
+
+    def test_rows(
+        self,
+        *,
+        test: Sequence[str],
+        subtest: Sequence[str | None],
+        status: Sequence[str],
+        status_text: Sequence[str | None],
+        expected: Sequence[str | None],
+        known_intermittent: Sequence[list[str] | None],
+        duration_seconds: Sequence[float | None],
+        message: Sequence[str | None],
+    ) -> None:
+        """Many tests at once, as columns of one length; every status is on the ladder already."""
+        rows = self._rows["tests"]
+        count = len(test)
+        rows["seq"].extend([self._tables.seq] * count)
+        rows["run"].extend([self.id] * count)
+        rows["test"].extend(test)
+        rows["subtest"].extend(subtest)
+        rows["status"].extend(status)
+        rows["status_text"].extend(status_text)
+        rows["expected"].extend(expected)
+        rows["known_intermittent"].extend(known_intermittent)
+        rows["duration_seconds"].extend(duration_seconds)
+        rows["message"].extend(message)
+        counts = self.counts
+        counts["tests"] += count
+        counts["passed"] += sum(map(_PASSED.__contains__, status))
+        counts["failed"] += sum(map(_FAILED.__contains__, status))
+        if len(rows["seq"]) >= _FLUSH_ROWS:
+            self._flush("tests")
+
+    def _flush(self, table: str) -> None:
+        rows = self._rows[table]
+        if not rows["seq"]:
+            return
+        self._digest.update(msgspec.msgpack.encode([rows[name] for name in rows if name not in ("seq", "run")]))
+        self._batches[table].append(pa.RecordBatch.from_pydict(rows, schema=TABLES[table]))
+        self._rows[table] = _columns(TABLES[table])
+
+    def _close(self) -> None:
+        """Turn what is left into batches and hand all to the submission, unless the run was refused."""
+        for table in self._rows:
+            self._flush(table)
+        tables, facts, commit, machine = self._tables, self.facts, self.commit, self.machine
+        submission = tables.submission
+        context = submission.context
+        self._digest.update(
+            msgspec.json.encode([commit.id if commit else None, facts.started, self.environment, facts.title])
+        )
+        labels = {**context.labels, **(facts.labels or {})}
+        row = {
+            "seq": tables.seq,
+            "run": self.id,
+            "submission": submission.id,
+            "ordinal": self.ordinal,
+            "project": submission.project,
+            "format": tables.format,
+            "digest": self._digest.hexdigest()[:24],
+            "title": facts.title,
+            "commit": commit.id if commit else None,
+            "commit_parents": commit.parents if commit else None,
+            "commit_time": commit.time if commit else None,
+            "commit_subject": commit.subject if commit else None,
+            "branch": commit.branch if commit else None,
+            "dirty": commit.dirty if commit else None,
+            "started": facts.started,
+            "finished": facts.finished,
+            "received": submission.received,
+            "environment": self.environment,
+            "environment_title": self.environment_title,
+            "cpu": machine.cpu or None,
+            "cores": machine.cores,
+            "ram_gib": machine.ram_gib,
+            "os": machine.os or None,
+            "runtime": machine.runtime or None,
+            "machine": canonical_json(facts.machine_extra) if facts.machine_extra else None,
+            "labels": sorted(labels.items()),
+            "trust": submission.trust.kind,
+            **self.counts,
+        }
+        tables._take(self, row, self._batches, context.chunk)
+
+
+class Tables:
+    """All rows and problems of one submission. A format's `read` fills it; `finish` closes it."""
+
+    def __init__(self, submission: Submission, seq: int, format: str = "") -> None:
+        self.submission = submission
+        self.seq = seq
+        self.format = format
+        self.problems: list[Problem] = []
+        self.problems_total = 0
+        self.runs = 0
+        self.runs_refused = 0
+        self.measurements = 0
+        self.tests = 0
+        self.batches: dict[str, list[pa.RecordBatch]] = {name: [] for name in TABLES}
+        self._open: RunRows | None = None
+        self._ordinal = 0
+        self._rows = {"runs": _columns(RUNS), "run_chunks": _columns(RUN_CHUNKS)}
+
+    def problem(self, where: str, expected: str, found: str, *, effect: str = "refused") -> None:
+        """List a problem; beyond MAX_PROBLEMS only count it."""
+        self.problems_total += 1
+        if len(self.problems) < MAX_PROBLEMS:
+            kind: Any = effect
+            self.problems.append(Problem(where=where, expected=expected, found=found, effect=kind))
+
+    def run(self, facts: RunFacts) -> RunRows:
+        """Begin the file's next run; the one before it is closed."""
+        self._close_run()
+        self._open = RunRows(self, self._ordinal, facts)
+        self._ordinal += 1
+        return self._open
+
+    def finish(self) -> None:
+        """Close the last run; afterwards `batches` is complete."""
+        self._close_run()
+        for name in ("runs", "run_chunks"):
+            if self._rows[name]["seq"]:
+                self.batches[name].append(pa.RecordBatch.from_pydict(self._rows[name], schema=TABLES[name]))
+                self._rows[name] = _columns(TABLES[name])
+
+    def _close_run(self) -> None:
+        if self._open is not None:
+            if self._open.refused:
+                self.runs_refused += 1
+            else:
+                self._open._close()
+            self._open = None
+
+    def _take(
+        self, run: RunRows, row: dict[str, Any], batches: dict[str, list[pa.RecordBatch]], chunk: Chunk | None
+    ) -> None:
+        for name, values in self._rows["runs"].items():
+            values.append(row[name])
+        if chunk:
+            chunks = self._rows["run_chunks"]
+            chunks["seq"].append(self.seq)
+            chunks["run"].append(run.id)
+            chunks["submission"].append(self.submission.id)
+            chunks["run_group"].append(chunk.group)
+            chunks["chunk"].append(chunk.index)
+            chunks["chunks"].append(chunk.total)
+        for name, made in batches.items():
+            self.batches[name].extend(made)
+        self.runs += 1
+        self.measurements += run.counts["measurements"]
+        self.tests += run.counts["tests"]
+
+
+def canonical_json(value: Any) -> str:
+    """The one way we write a JSON value as text: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _columns(schema: pa.Schema) -> dict[str, list[Any]]:
+    return {name: [] for name in schema.names}
+
+
+def _finite(value: Any) -> float | None:
+    if value is None or isinstance(value, bool | str):
+        return None
+    try:
+        number = float(value)
+    except (OverflowError, TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _commit(facts: RunFacts, pushed: Commit | None) -> Commit | None:
+    """The file's commit, unless the sender declared another; the push fills gaps only if both mean the same commit."""
+    own = facts.commit
+    if facts.own or pushed is None:
+        return own
+    if own is None or pushed.declared:
+        return pushed
+    short, long = sorted((own.id, pushed.id), key=len)
+    if not short or not long.startswith(short):
+        return own
+    return Commit(
+        id=long,
+        parents=own.parents or pushed.parents,
+        time=own.time or pushed.time,
+        subject=own.subject or pushed.subject,
+        branch=own.branch or pushed.branch,
+        dirty=pushed.dirty if own.dirty is None else own.dirty,
+    )
+
+
+def _filled(own: Machine, pushed: Machine | None) -> Machine:
+    """The file's word on its machine; the pusher's where the file is silent."""
+    if pushed is None:
+        return own
+    return Machine(
+        cpu=own.cpu or pushed.cpu,
+        cores=pushed.cores if own.cores is None else own.cores,
+        ram_gib=pushed.ram_gib if own.ram_gib is None else own.ram_gib,
+        os=own.os or pushed.os,
+        runtime=own.runtime or pushed.runtime,
+    )

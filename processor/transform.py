@@ -1,0 +1,83 @@
+"""One submission's blob to rows or reasons. Pure: bytes and a submission in, a Transformed out."""
+
+from dataclasses import dataclass
+
+from processor.decode import Buffer, DecodeLimits, decoded, rejected
+from processor.formats import Format
+from processor.formats.registry import FORMATS
+from processor.shape import shape_of
+from processor.tables import Tables
+from schemas.errors import Rejected
+from schemas.records import Problem, Submission, SubmissionOutcome, Verdict
+
+TRANSFORM_VERSION = 1
+"""Grows whenever the same bytes may give other rows; quarantined submissions are then tried again."""
+
+
+@dataclass(frozen=True)
+class Transformed:
+    """The verdict for the outcome, and the tables that hold the rows (none unless accepted)."""
+
+    outcome: SubmissionOutcome
+    tables: Tables | None
+
+
+def transform(data: Buffer, submission: Submission, seq: int, limits: DecodeLimits) -> Transformed:
+    """Decode, recognise and read one blob. Raises only for bugs and exhausted memory: the caller quarantines."""
+    tables = Tables(submission, seq)
+    try:
+        content = decoded(data, limits)
+        format = chosen_format(content, submission.format)
+        tables.format = format.id
+        format.read(content, tables)
+        tables.finish()
+    except Rejected as refusal:
+        for problem in refusal.problems:
+            tables.problem(problem.where, problem.expected, problem.found, effect=problem.effect)
+        return Transformed(_outcome(tables, "rejected"), None)
+    if tables.runs == 0 and any(problem.effect == "refused" for problem in tables.problems):
+        return Transformed(_outcome(tables, "rejected"), None)
+    return Transformed(_outcome(tables, "accepted"), tables)
+
+
+def quarantined(submission: Submission, seq: int, reason: str) -> Transformed:
+    """We failed, not the file: kept out of the way, with the reason."""
+    problem = Problem(where="processor", expected="a transform that ends", found=reason)
+    return Transformed(
+        SubmissionOutcome(seq=seq, id=submission.id, verdict="quarantined", problems=[problem], problems_total=1), None
+    )
+
+
+def chosen_format(content: Buffer, declared: str) -> Format:
+    """The declared format, or the only one that claims the content; else Rejected."""
+    if declared != "auto":
+        if declared not in FORMATS:
+            raise rejected("format", "one of " + ", ".join(["auto", *FORMATS]), repr(declared[:80]))
+        return FORMATS[declared]
+    shape = shape_of(content)
+    claiming = [format for format in FORMATS.values() if format.claims(shape)]
+    if len(claiming) == 1:
+        return claiming[0]
+    if claiming:
+        names = ", ".join(format.id for format in claiming)
+        raise rejected("blob", "content that one format claims (name it with --format)", f"claims by {names}")
+    keys = ", ".join(sorted(shape.keys)[:8])
+    found = {"xml": f"XML with root element {shape.root!r}", "text": f"text that starts {shape.head[:40]!r}"}.get(
+        shape.kind, f"JSON {shape.kind}" + (f" with keys {keys}" if keys else "")
+    )
+    raise rejected("blob", "one of the formats " + ", ".join(FORMATS), found)
+
+
+def _outcome(tables: Tables, verdict: Verdict) -> SubmissionOutcome:
+    accepted = verdict == "accepted"
+    return SubmissionOutcome(
+        seq=tables.seq,
+        id=tables.submission.id,
+        verdict=verdict,
+        format=tables.format,
+        problems=tables.problems,
+        problems_total=tables.problems_total,
+        runs=tables.runs if accepted else 0,
+        measurements=tables.measurements if accepted else 0,
+        tests=tables.tests if accepted else 0,
+    )

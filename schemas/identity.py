@@ -1,0 +1,61 @@
+"""Identities of runs, environments and series: hashes of what makes two of them the same. Pure.
+
+24 hexadecimal digits (96 bits) of SHA-256 over canonical JSON, so that the same facts give the same name on every
+machine, in every replay.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+from schemas.records import Machine
+
+
+def digest24(*facts: Any) -> str:
+    """24 hexadecimal digits of `facts`, which must be JSON values."""
+    canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:24]
+
+
+def run_id(submission_id: str, ordinal: int) -> str:
+    """The `ordinal`-th run (from 0) of a submission."""
+    return digest24("run", submission_id, ordinal)
+
+
+def chunked_run_id(project: str, group: str, ordinal: int) -> str:
+    """Chunks of one group carry the same run id, whoever sends them and when."""
+    return digest24("chunked-run", project, group, ordinal)
+
+
+def environment_id(name: str, machine: Machine) -> str:
+    """The fingerprint: the declared name alone if there is one, else the machine's parts."""
+    if name:
+        return digest24("environment", name)
+    return digest24("machine", machine.cpu, machine.cores, machine.ram_gib, machine.os, machine.runtime)
+
+
+def environment_title(name: str, machine: Machine) -> str:
+    """What to call an environment where there is room for one line."""
+    parts = [
+        machine.cpu,
+        f"{machine.cores} cores" if machine.cores else "",
+        f"{machine.ram_gib} GiB" if machine.ram_gib else "",
+        machine.os,
+        machine.runtime,
+    ]
+    return name or ", ".join(part for part in parts if part) or "unknown"
+
+
+def series_id(
+    *,
+    project: str,
+    benchmark: str,
+    params: str,
+    metric: str,
+    unit: str,
+    better: str,
+    benchmark_version: str,
+    environment: str,
+) -> str:
+    """Only measurements that agree in all of these are ever compared in one line."""
+    return digest24("series", project, benchmark, params, metric, unit, better, benchmark_version, environment)

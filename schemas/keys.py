@@ -1,0 +1,216 @@
+"""Every key of both buckets, built and parsed in one place.
+
+Public bucket:
+
+    blobs/<aa>/<sha256>                               the bytes sent
+    submissions/<aa>/<id>.json                        what they are and where they came from
+    feeds/<log>/current.atom                          a log's head
+    feeds/<log>/<first>-<last>-<digest16>.atom        a log's page, never changed
+    lake/current.json                                 which lake version serves
+    lake/v<N>/<table>/<first>-<last>-<digest16>.parquet   a part
+    lake/v<N>/outcomes/<first>/<revision>.json        what came of a batch
+    projects/<project>.json                           a project's public settings
+
+Private bucket:
+
+    pending/<log>/<lane>/<nonce>-<id>                 a marker: <id> waits to be announced
+    attempts/v<N>/<first>/<k>/<seq>                   delivery k of a batch reached this seq
+    checkpoints/<name>.json                           how far a follower has come
+    tokens/<sha256 of the token>.json                 a bearer token, hashed
+    projects/<project>.json                           a project's private rules
+
+Sequence numbers are zero-padded to 12 digits, so that the order of keys is the order of the log. A nonce starts with
+its time, so that the oldest marker of a lane lists first. No key is ever built from unchecked input.
+"""
+
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from schemas.errors import Refused
+
+PROJECT = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}[a-z0-9]|[a-z0-9]")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+LAKE_VERSION = re.compile(r"v([1-9][0-9]{0,8})")
+SUBMISSIONS_LOG = "submissions"
+CURRENT_LAKE = "lake/current.json"
+
+_PAGE = re.compile(r"feeds/([a-z0-9-]+)/(\d{12})-(\d{12})-([0-9a-f]{16})\.atom")
+_PART = re.compile(r"lake/v(\d+)/([a-z_]+)/(\d{12})-(\d{12})-([0-9a-f]{16})\.parquet")
+_OUTCOME = re.compile(r"lake/v(\d+)/outcomes/(\d{12})/(\d{6})\.json")
+_MARKER = re.compile(r"pending/([a-z0-9-]+)/([a-z0-9._-]+)/([0-9a-f]{32})-([0-9a-f-]+)")
+
+CONTENT_TYPES = {
+    ".atom": "application/atom+xml",
+    ".json": "application/json",
+    ".parquet": "application/vnd.apache.parquet",
+}
+
+
+def checked_project(name: str, where: str = "project") -> str:
+    """`name` if it may name a project (lower-case letters, digits, `.`, `_`, `-`; at most 64), else Refused 422."""
+    if not PROJECT.fullmatch(name) or ".." in name:
+        raise Refused(
+            where,
+            "1 to 64 of a-z, 0-9, '.', '_', '-', starting and ending with a letter or digit",
+            repr(name[:80]),
+            status=422,
+        )
+    return name
+
+
+def checked_sha256(text: str, where: str) -> str:
+    """`text` if it is 64 lower-case hexadecimal digits, else Refused 422."""
+    if not SHA256.fullmatch(text):
+        raise Refused(where, "64 lower-case hexadecimal digits", repr(text[:80]), status=422)
+    return text
+
+
+def content_type(key: str) -> str:
+    """The content type that a key's ending implies; blobs are plain octets whatever their sender called them."""
+    dot = key.rfind(".")
+    return (
+        CONTENT_TYPES.get(key[dot:], "application/octet-stream") if dot > key.rfind("/") else "application/octet-stream"
+    )
+
+
+def padded(seq: int) -> str:
+    return f"{seq:012d}"
+
+
+def blob(sha256: str) -> str:
+    return f"blobs/{sha256[:2]}/{sha256}"
+
+
+def submission(submission_id: str) -> str:
+    return f"submissions/{submission_id[:2]}/{submission_id}.json"
+
+
+def project(name: str) -> str:
+    return f"projects/{name}.json"
+
+
+def token(token_sha256: str) -> str:
+    return f"tokens/{token_sha256}.json"
+
+
+def checkpoint(name: str) -> str:
+    return f"checkpoints/{name}.json"
+
+
+# --- logs ---
+
+
+def outcomes_log(lake_version: int) -> str:
+    return f"outcomes-v{lake_version}"
+
+
+def feed_head(log: str) -> str:
+    return f"feeds/{log}/current.atom"
+
+
+def feed_prefix(log: str) -> str:
+    return f"feeds/{log}/"
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page's key, taken apart."""
+
+    log: str
+    first: int
+    last: int
+    digest16: str
+
+    @property
+    def key(self) -> str:
+        return f"feeds/{self.log}/{padded(self.first)}-{padded(self.last)}-{self.digest16}.atom"
+
+
+def parse_page(key: str) -> Page | None:
+    """The page that `key` names, or None if it is not a page's key."""
+    match = _PAGE.fullmatch(key)
+    return Page(match[1], int(match[2]), int(match[3]), match[4]) if match else None
+
+
+# --- markers ---
+
+
+def new_nonce(now: datetime) -> str:
+    """32 hexadecimal digits: 12 of milliseconds since 1970, then 20 of chance. Sorts by time."""
+    return f"{int(now.timestamp() * 1000):012x}{secrets.token_hex(10)}"
+
+
+def nonce_time(nonce: str) -> datetime:
+    return datetime.fromtimestamp(int(nonce[:12], 16) / 1000, UTC)
+
+
+@dataclass(frozen=True)
+class Marker:
+    """Something waits to be announced in `log`; `lane` (a project) takes turns with the other lanes."""
+
+    log: str
+    lane: str
+    nonce: str
+    id: str
+
+    @property
+    def key(self) -> str:
+        return f"pending/{self.log}/{self.lane}/{self.nonce}-{self.id}"
+
+
+def pending_prefix(log: str) -> str:
+    return f"pending/{log}/"
+
+
+def parse_marker(key: str) -> Marker | None:
+    match = _MARKER.fullmatch(key)
+    return Marker(match[1], match[2], match[3], match[4]) if match else None
+
+
+# --- lake ---
+
+
+def part(lake_version: int, table: str, first: int, last: int, digest16: str) -> str:
+    return f"lake/v{lake_version}/{table}/{padded(first)}-{padded(last)}-{digest16}.parquet"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part's key, taken apart."""
+
+    lake_version: int
+    table: str
+    first: int
+    last: int
+    digest16: str
+
+
+def parse_part(key: str) -> Part | None:
+    match = _PART.fullmatch(key)
+    return Part(int(match[1]), match[2], int(match[3]), int(match[4]), match[5]) if match else None
+
+
+def outcome(lake_version: int, first: int, revision: int) -> str:
+    return f"lake/v{lake_version}/outcomes/{padded(first)}/{revision:06d}.json"
+
+
+def outcome_id(first: int, revision: int) -> str:
+    """The id under which an outcome is announced."""
+    return f"{padded(first)}-{revision:06d}"
+
+
+def parse_outcome(key: str) -> tuple[int, int, int] | None:
+    """(lake version, first seq, revision) of an outcome's key, or None."""
+    match = _OUTCOME.fullmatch(key)
+    return (int(match[1]), int(match[2]), int(match[3])) if match else None
+
+
+def attempts_prefix(lake_version: int, first: int) -> str:
+    return f"attempts/v{lake_version}/{padded(first)}/"
+
+
+def attempt(lake_version: int, first: int, k: int, seq: int) -> str:
+    """Delivery `k` of the batch `first` has begun with `seq`."""
+    return f"attempts/v{lake_version}/{padded(first)}/{k:06d}/{padded(seq)}"

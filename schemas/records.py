@@ -1,0 +1,274 @@
+"""The records that travel: what is written as JSON into the buckets and over HTTP.
+
+Every record carries `schema_version`. Readers ignore fields they do not know, and nobody rewrites another's record, so
+unknown fields stay where they are. Times are UTC, ISO 8601; sizes are bytes; durations are seconds.
+"""
+
+import hashlib
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+SCHEMA_VERSION = 1
+
+Verdict = Literal["accepted", "rejected", "quarantined"]
+State = Literal["received", "announced", "accepted", "rejected", "quarantined"]
+Encoding = Literal["identity", "gzip", "zstd"]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Shared settings of the records: immutable, by keyword, defaults left out of the JSON."""
+
+
+class Problem(Record, frozen=True, kw_only=True):
+    """One thing that is wrong with a file: where, what was expected, what was found.
+
+    `where` is a JSON Pointer, an XPath-like path, or `line N`. `effect` says what it cost: `refused` (the run or file
+    that holds it gave no rows) or `kept` (the rows are there, flagged).
+    """
+
+    where: str
+    expected: str
+    found: str
+    effect: Literal["refused", "kept"] = "refused"
+
+    def __str__(self) -> str:
+        return f"{self.where}: expected {self.expected}, found {self.found}"
+
+
+class Commit(Record, frozen=True, kw_only=True):
+    """What was measured. Only `id` is certain; nothing here names a person."""
+
+    id: str
+    parents: list[str] = []
+    time: datetime | None = None
+    subject: str = ""
+    branch: str = ""
+    dirty: bool | None = None
+    declared: bool = False
+    """Named by hand rather than found; then it outranks the commit that the file itself names."""
+
+
+class Machine(Record, frozen=True, kw_only=True):
+    """The parts of an environment that make its identity. Unknown parts are empty or None."""
+
+    cpu: str = ""
+    cores: int | None = None
+    ram_gib: int | None = None
+    os: str = ""
+    """Name and major version: `Debian 12`, `macOS 15`, `Windows 11`."""
+    runtime: str = ""
+    """Language runtime, major.minor: `CPython 3.12`."""
+
+
+class Chunk(Record, frozen=True, kw_only=True):
+    """This file is part `index` (from 1) of `total` of the run that `group` names."""
+
+    group: str
+    index: int
+    total: int
+
+
+class Context(Record, frozen=True, kw_only=True):
+    """Where a file came from, as its sender says. Part of the submission's identity, so nothing here may change
+    between two pushes of the same result: no push time, no attempt, no load."""
+
+    commit: Commit | None = None
+    environment: str = ""
+    """Declared name; if given, it alone is the environment's identity."""
+    machine: Machine | None = None
+    labels: dict[str, str] = {}
+    ci: dict[str, str] = {}
+    """Provider, run URL, job: public facts of a CI run."""
+    chunk: Chunk | None = None
+    supersedes: str = ""
+
+
+class Trust(Record, frozen=True, kw_only=True):
+    """How we know who sent it. `anonymous`, `local` (same machine), or `token` with its public name."""
+
+    kind: Literal["anonymous", "local", "token"] = "anonymous"
+    name: str = ""
+
+
+class Blob(Record, frozen=True, kw_only=True):
+    """The bytes sent: digest and size of exactly those, and what they are."""
+
+    sha256: str
+    size_bytes: int
+    media_type: str = "application/octet-stream"
+    encoding: Encoding = "identity"
+
+
+class Submission(Record, frozen=True, kw_only=True):
+    """`submissions/<aa>/<id>.json`. `id` covers all but `nonce`, `received` and the blob's labels: `submission_id`."""
+
+    id: str
+    nonce: str
+    project: str
+    blob: Blob
+    format: str = "auto"
+    context: Context = Context()
+    trust: Trust = Trust()
+    received: datetime
+    schema_version: int = SCHEMA_VERSION
+
+
+def submission_id(*, sha256: str, project: str, format: str, context: Context, trust: Trust) -> str:
+    """64 hexadecimal digits, the same for the same result however often and whenever it is sent."""
+    covered = {"sha256": sha256, "project": project, "format": format, "context": context, "trust": trust}
+    return hashlib.sha256(msgspec.json.encode(covered, order="sorted")).hexdigest()
+
+
+class Receipt(Record, frozen=True, kw_only=True):
+    """The answer to a push: from here on the submission cannot be lost."""
+
+    id: str
+    project: str
+    sha256: str
+    size_bytes: int
+    status: Literal["created", "known"]
+    url: str
+    """Of the submission's state (JSON), relative to the server."""
+    page: str
+    """Of the submission's page, relative to the server."""
+    schema_version: int = SCHEMA_VERSION
+
+
+class Entry(Record, frozen=True, kw_only=True):
+    """One line of a log, as in the Atom page. `id` is a submission's id or, in an outcomes log, `<first>-<revision>`.
+
+    `seq` is dense from 1. `batch` is the first seq of the commit that announced it. `key` is the enclosure: the blob,
+    or the outcome's JSON; `sha256` and `size_bytes` are the enclosure's.
+    """
+
+    seq: int
+    batch: int
+    id: str
+    title: str
+    key: str
+    sha256: str
+    size_bytes: int
+    media_type: str
+    encoding: Encoding = "identity"
+    project: str = ""
+    published: datetime
+    updated: datetime
+
+
+class PartRef(Record, frozen=True, kw_only=True):
+    """A part that an outcome names."""
+
+    table: str
+    key: str
+    sha256: str
+    size_bytes: int
+    rows: int
+
+
+class SubmissionOutcome(Record, frozen=True, kw_only=True):
+    """What came of one submission. `problems` is capped; `problems_total` is not."""
+
+    seq: int
+    id: str
+    verdict: Verdict
+    format: str = ""
+    """Detected or declared format id; empty if none fits."""
+    problems: list[Problem] = []
+    problems_total: int = 0
+    runs: int = 0
+    measurements: int = 0
+    tests: int = 0
+
+
+class Outcome(Record, frozen=True, kw_only=True):
+    """`lake/v<N>/outcomes/<first>/<revision>.json`: what came of the batch `first`..`last`. Its creation commits it.
+
+    `through` is the last seq of the submissions log that it has taken into account.
+    """
+
+    first: int
+    last: int
+    revision: int
+    nonce: str
+    through: int
+    transform_version: int
+    submissions: list[SubmissionOutcome]
+    parts: list[PartRef]
+    finished: datetime
+    schema_version: int = SCHEMA_VERSION
+
+
+class LakeVersion(Record, frozen=True, kw_only=True):
+    """`lake/current.json`: the lake version that serves."""
+
+    version: int = 1
+    schema_version: int = SCHEMA_VERSION
+
+
+class Project(Record, frozen=True, kw_only=True):
+    """`projects/<project>.json` in the public bucket: what everybody may know."""
+
+    name: str
+    title: str = ""
+    description: str = ""
+    url: str = ""
+    default_branch: str = "main"
+    created: datetime
+    schema_version: int = SCHEMA_VERSION
+
+
+class ProjectRules(Record, frozen=True, kw_only=True):
+    """`projects/<project>.json` in the private bucket: what only the operator sets."""
+
+    name: str
+    anonymous: bool = True
+    """Whether uploads without a token are taken, where the server takes any."""
+    max_blob_bytes: int | None = None
+    schema_version: int = SCHEMA_VERSION
+
+
+class Token(Record, frozen=True, kw_only=True):
+    """`tokens/<sha256>.json` in the private bucket. The token itself is shown once and stored nowhere."""
+
+    name: str
+    projects: list[str]
+    """Projects it may push to; `*` is all."""
+    created: datetime
+    expires: datetime | None = None
+    revoked: datetime | None = None
+    schema_version: int = SCHEMA_VERSION
+
+
+class ProblemDetails(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """RFC 9457: why a request failed. `where`, `expected`, `found` are ours."""
+
+    title: str
+    status: int
+    detail: str
+    type: str = "about:blank"
+    where: str = ""
+    expected: str = ""
+    found: str = ""
+
+
+class SubmissionStatus(Record, frozen=True, kw_only=True, omit_defaults=False):
+    """`GET /api/v1/submissions/<id>`: where a submission stands, and why."""
+
+    id: str
+    state: State
+    project: str
+    format: str
+    sha256: str
+    size_bytes: int
+    media_type: str
+    received: datetime
+    seq: int | None = None
+    problems: list[Problem] = []
+    problems_total: int = 0
+    runs: list[str] = []
+    """The first 1,000 run ids, in the file's order."""
+    measurements: int = 0
+    tests: int = 0
+    blob_url: str = ""
