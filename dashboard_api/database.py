@@ -1,0 +1,183 @@
+"""The dashboard's own DuckDB file: its tables, and consistent snapshots for readers.
+
+One process owns the file. The loader writes through `Database.writer`; each reader gets a cursor in a transaction of
+its own, so an answer is one consistent data version and nobody waits for the loader.
+
+Besides the lake's tables (`schemas.tables`), which gain `runs.duplicate_of`, there are:
+
+- `submissions`: a row per entry of the submissions log
+- `outcomes`: a row per submission that has one (verdict, problems, counts)
+- `series`: a row per series that any measurement belongs to
+- `cursors`: how far each log has been loaded; the outcomes log's is the data version
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from schemas import keys
+from schemas.tables import TABLES
+
+FILE_VERSION = 1
+"""Of the tables below. A file of another version is made anew from the lake."""
+
+_TYPES: dict[pa.DataType, str] = {
+    pa.int64(): "BIGINT",
+    pa.int32(): "INTEGER",
+    pa.bool_(): "BOOLEAN",
+    pa.float64(): "DOUBLE",
+    pa.string(): "VARCHAR",
+    pa.timestamp("us", tz="UTC"): "TIMESTAMPTZ",
+    pa.list_(pa.string()): "VARCHAR[]",
+    pa.list_(pa.float64()): "DOUBLE[]",
+    pa.map_(pa.string(), pa.string()): "MAP(VARCHAR, VARCHAR)",
+    pa.dictionary(pa.int32(), pa.string()): "VARCHAR",
+}
+
+_OWN_TABLES = """
+CREATE TABLE meta (file_version INTEGER, lake_version INTEGER);
+CREATE TABLE cursors (log VARCHAR, seq BIGINT);
+CREATE TABLE submissions (seq BIGINT, batch BIGINT, id VARCHAR, project VARCHAR, sha256 VARCHAR, size_bytes BIGINT,
+    media_type VARCHAR, received TIMESTAMPTZ, announced TIMESTAMPTZ);
+CREATE TABLE outcomes (seq BIGINT, verdict VARCHAR, format VARCHAR, revision INTEGER, transform_version INTEGER,
+    finished TIMESTAMPTZ, problems STRUCT("where" VARCHAR, expected VARCHAR, found VARCHAR, effect VARCHAR)[],
+    problems_total BIGINT, runs BIGINT, measurements BIGINT, tests BIGINT);
+CREATE TABLE series (series VARCHAR, project VARCHAR, benchmark VARCHAR, params VARCHAR, metric VARCHAR, unit VARCHAR,
+    better VARCHAR, benchmark_version VARCHAR, environment VARCHAR, environment_title VARCHAR, derived BOOLEAN);
+CREATE VIEW submission_states AS
+    SELECT s.*, coalesce(o.verdict, 'announced') AS state, o.format, o.revision, o.transform_version, o.finished,
+        o.problems, coalesce(o.problems_total, 0) AS problems_total, coalesce(o.runs, 0) AS runs,
+        coalesce(o.measurements, 0) AS measurements, coalesce(o.tests, 0) AS tests
+    FROM submissions s LEFT JOIN outcomes o USING (seq);
+"""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One consistent view of the data, for one answer. Use it in the thread that took it."""
+
+    cursor: duckdb.DuckDBPyConnection
+    lake_version: int
+    submissions_seq: int
+    outcomes_seq: int
+
+    @property
+    def version(self) -> str:
+        """The data version of runs, measurements, tests and series: the same on every replica."""
+        return f"v{self.lake_version}-{self.outcomes_seq}"
+
+    @property
+    def submissions_version(self) -> str:
+        """The data version of answers that also show submissions still under way."""
+        return f"{self.version}-{self.submissions_seq}"
+
+    def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
+        """The result as a dict per row."""
+        self.cursor.execute(sql, parameters)
+        names = [column[0] for column in self.cursor.description or []]
+        return [dict(zip(names, row, strict=True)) for row in self.cursor.fetchall()]
+
+    def arrow(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> pa.Table:
+        """The result as an Arrow table."""
+        return self.cursor.execute(sql, parameters).to_arrow_table()
+
+
+class Database:
+    """The open file of one lake version."""
+
+    def __init__(self, path: Path, lake_version: int, *, memory_limit: str = "400MB") -> None:
+        self.path = path
+        self.lake_version = lake_version
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._connection = _opened(path, lake_version, memory_limit)
+        self.writer = self._connection.cursor()
+        self._closing = threading.Lock()
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """A reader's transaction: sees one data version from its first to its last query."""
+        with self._closing:
+            cursor = self._connection.cursor()
+        try:
+            cursor.begin()
+            cursors = dict(cursor.execute("SELECT log, seq FROM cursors").fetchall())
+            yield Snapshot(
+                cursor,
+                self.lake_version,
+                cursors.get(keys.SUBMISSIONS_LOG, 0),
+                cursors.get(keys.outcomes_log(self.lake_version), 0),
+            )
+        finally:
+            cursor.close()
+
+    def close(self) -> None:
+        """Checkpoint and close; readers that still hold a snapshot finish theirs."""
+        with self._closing:
+            self.writer.close()
+            self._connection.close()
+
+
+def _opened(path: Path, lake_version: int, memory_limit: str) -> duckdb.DuckDBPyConnection:
+    """The file at `path`, made anew if it is absent, damaged, or of another version: the lake has everything."""
+    if path.exists():
+        try:
+            connection = _connected(path, memory_limit)
+        except (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException):
+            if _held_by_another_process(path):
+                raise
+        else:
+            if _is_current(connection, lake_version):
+                return connection
+            connection.close()
+        path.unlink()
+        path.with_name(path.name + ".wal").unlink(missing_ok=True)
+    connection = _connected(path, memory_limit)
+    connection.begin()
+    for name, schema in TABLES.items():
+        columns = [f'"{field.name}" {_TYPES[field.type]}' for field in schema]
+        if name == "runs":
+            columns.append("duplicate_of VARCHAR")
+        connection.execute(f"CREATE TABLE {name} ({', '.join(columns)})")
+    connection.execute(_OWN_TABLES)
+    connection.execute("INSERT INTO meta VALUES (?, ?)", [FILE_VERSION, lake_version])
+    connection.commit()
+    return connection
+
+
+def _connected(path: Path, memory_limit: str) -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(
+        str(path),
+        config={
+            "memory_limit": memory_limit,
+            "threads": 2,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "TimeZone": "UTC",
+        },
+    )
+
+
+def _held_by_another_process(path: Path) -> bool:
+    try:
+        duckdb.connect(str(path)).close()
+    except duckdb.IOException as error:
+        return "lock" in str(error).lower()
+    except duckdb.Error:
+        return False
+    return False
+
+
+def _is_current(connection: duckdb.DuckDBPyConnection, lake_version: int) -> bool:
+    try:
+        return connection.execute("SELECT file_version, lake_version FROM meta").fetchone() == (
+            FILE_VERSION,
+            lake_version,
+        )
+    except duckdb.CatalogException:
+        return False
