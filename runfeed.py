@@ -1,0 +1,173 @@
+"""Runfeed's one command. Composes the rooms, each loaded only when its command runs; holds no logic of its own."""
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from schemas.errors import RunfeedError
+
+if TYPE_CHECKING:
+    from infra.settings import Settings
+
+COMMANDS = {
+    "up": ("runfeed", "up"),
+    "push": ("ingest.push_cli", "push"),
+    "status": ("ingest.push_cli", "status"),
+    "token": ("ingest.admin_cli", "token"),
+    "project": ("ingest.admin_cli", "project"),
+    "rebuild": ("processor.rebuild_cli", "rebuild"),
+}
+"""Where each subcommand lives."""
+
+PAUSE_SECONDS = 0.1
+"""Between two commits under load: long enough to fill a batch, short enough not to be seen."""
+
+
+class Rooms(click.Group):
+    """A group that imports a room only for its own commands."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+
+@click.group(cls=Rooms, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="runfeed")
+def cli() -> None:
+    """Push result files, announce them in a feed, ask questions of them.
+
+    \b
+    Try it:
+      runfeed up                                  everything in one process, on 127.0.0.1
+      runfeed push result.json --wait             send a result and see what comes of it
+      runfeed status                              how far everything has come
+    """
+
+
+@click.command()
+@click.option("--data", type=click.Path(file_okay=False), help="Data folder.  [default: data]")
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=int, help="Port; 0 takes a free one.  [default: 8765]")
+@click.option("--bucket", help="s3://name[/prefix] for the public bucket instead of a folder.")
+@click.option("--private-bucket", help="s3://name[/prefix] for the private bucket; needed with --bucket.")
+@click.option("--allow-anonymous", is_flag=True, default=None, help="Take uploads without a token beyond loopback.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[default: warning]")
+def up(**given: Any) -> None:
+    """Start everything in one process: ingest, feed, processor and dashboard. Ctrl-C ends it; a restart goes on.
+
+    \b
+    Examples:
+      runfeed up
+      runfeed up --data /srv/runfeed --port 9000
+      AWS_ENDPOINT_URL=... runfeed up --bucket s3://results --private-bucket s3://results-private
+
+    Every option is also an environment variable (RUNFEED_PORT) and a line in runfeed.toml in the data folder.
+    """
+    from infra.settings import read_settings
+
+    run(read_settings(os.environ, given))
+
+
+def run(settings: "Settings") -> None:
+    """Compose all rooms and serve until interrupted."""
+    from datetime import UTC, datetime
+    from functools import cache
+
+    from dashboard_api.api import api_routes, openapi_config
+    from dashboard_api.dashboard import Dashboard
+    from dashboard_api.pages import page_routes
+    from feed.announceable import describe_submission
+    from feed.announcer import Announcer
+    from feed.http import object_routes
+    from feed.log import LogReader
+    from infra.broker import embedded_broker, start_worker
+    from infra.hints import Hints
+    from infra.logs import configure_logs
+    from infra.loops import Loop
+    from infra.server import alone_with, serve
+    from infra.storage import open_buckets
+    from ingest.http import Intake, intake_routes
+    from processor.actors import declare_actors
+    from processor.batch import Processor
+    from processor.current import CurrentLake
+    from processor.decode import DecodeLimits
+    from schemas import keys
+
+    def clock() -> datetime:
+        return datetime.now(UTC)
+
+    configure_logs(settings.log_level)
+    with alone_with(settings.data):
+        buckets = open_buckets(settings, os.environ)
+        hints = Hints()
+
+        @cache
+        def reader_of(log: str) -> LogReader:
+            return LogReader(buckets.public, log)
+
+        submissions = reader_of(keys.SUBMISSIONS_LOG)
+        announcer = Announcer(buckets, submissions, describe_submission, clock=clock)
+        limits = DecodeLimits(max_decoded_bytes=settings.max_decoded_bytes)
+        broker = embedded_broker()
+        send = declare_actors(broker, Processor(buckets, submissions, limits, clock), hints)
+        lake = CurrentLake(buckets, reader_of, send, clock=clock)
+        dashboard = Dashboard(
+            buckets.public, reader_of, settings.data / "dashboard", memory_limit=settings.duckdb_memory
+        )
+        worker = start_worker(broker, settings.worker_threads)
+        pause = {"pause_seconds": PAUSE_SECONDS}
+        loops = [
+            Loop("announce submissions", announcer.commit, hints, wakes_on="submitted", signals="log", **pause),
+            Loop("dispatch", lake.dispatch, hints, wakes_on="log"),
+            Loop("announce outcomes", lake.announce, hints, wakes_on="processed", signals="log", **pause),
+            Loop("load", dashboard.step, hints, wakes_on="log", **pause),
+        ]
+        for loop in loops:
+            loop.start()
+        routes = [
+            *intake_routes(Intake(buckets, settings, hints)),
+            *object_routes(buckets.public),
+            *api_routes(dashboard, lambda: {loop.name: loop.last_error or "ok" for loop in loops}),
+            *page_routes(dashboard),
+        ]
+        try:
+            serve(routes, settings, openapi_config(), lambda url: click.echo(_greeting(url, settings)))
+        finally:
+            worker.stop()
+            for loop in loops:
+                loop.stop()
+            dashboard.close()
+
+
+def _greeting(url: str, settings: "Settings") -> str:
+    where = settings.bucket or settings.data.absolute()
+    return (
+        f"Runfeed is up. Data: {where}\n"
+        f"  pages  {url}/\n"
+        f"  feed   {url}/feeds/submissions/current.atom\n"
+        f"  API    {url}/api/v1/docs\n"
+        f"  push   runfeed push result.json --to {url}\n"
+        "Ctrl-C ends it; everything is kept."
+    )
+
+
+def main() -> None:
+    """The entry point: our own errors become one clear line and exit status 2."""
+    try:
+        cli()
+    except RunfeedError as error:
+        click.echo(f"runfeed: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -151,16 +151,17 @@ def _opened(path: Path, lake_version: int, memory_limit: str) -> duckdb.DuckDBPy
 
 
 def _connected(path: Path, memory_limit: str) -> duckdb.DuckDBPyConnection:
-    return duckdb.connect(
+    connection = duckdb.connect(
         str(path),
         config={
             "memory_limit": memory_limit,
             "threads": 2,
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
-            "TimeZone": "UTC",
         },
     )
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    return connection
 
 
 def _held_by_another_process(path: Path) -> bool:

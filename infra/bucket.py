@@ -1,10 +1,11 @@
-"""The bucket protocol: seven verbs over named bytes, and the only door to storage.
+"""The bucket protocol: eight verbs over named bytes, and the only door to storage.
 
 Implementations: `infra.folder.FolderBucket` (a directory) and `infra.s3.S3Bucket` (any S3 API with conditional
 writes). One contract suite, `tests/test_bucket.py`, runs over both.
 
-Keys are relative, `/`-separated, of `A-Z a-z 0-9 . _ -`; `checked_key` refuses anything else, so no path is ever built
-from input. An etag is an opaque string that changes with every write.
+Keys are relative, `/`-separated, of `A-Z a-z 0-9 . _ -`, no segment starts with a dot; `checked_key` refuses anything
+else, so no path is ever built from input. No key is also the folder of another (`a` beside `a/b`): a file system
+cannot hold both. An etag is an opaque string that changes whenever the object does.
 """
 
 import re
@@ -15,7 +16,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-_KEY = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*")
+_SEGMENT = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}"
+_KEY = re.compile(rf"(?:{_SEGMENT}/)*{_SEGMENT}")
+_PREFIX = re.compile(rf"(?:{_SEGMENT}/)*(?:{_SEGMENT})?")
+_LONGEST = 900
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Bucket(Protocol):
     """Storage that keeps what it has confirmed, also through a power loss.
 
     Absent objects raise FileNotFoundError, existing ones FileExistsError; a full store raises StorageFull, any other
-    failure of the store Unavailable.
+    failure of the store Unavailable. Safe to use from many threads.
     """
 
     def create(self, key: str, body: bytes | Path, *, content_type: str | None = None) -> str:
@@ -45,11 +49,14 @@ class Bucket(Protocol):
         ...
 
     def swap(self, key: str, body: bytes, *, etag: str | None, content_type: str | None = None) -> str:
-        """Replace the object whose etag is `etag` (None: it does not exist) and return the new etag, or SwapLost."""
+        """Replace the object whose etag is `etag` (None: it does not exist) and return the new etag, or SwapLost.
+
+        `content_type` defaults as in `create`, whatever type the old object had.
+        """
         ...
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        """The object's bytes from `start`, at most `length`."""
+        """The object's bytes from `start`, at most `length`; none at or after its end."""
         ...
 
     def read_versioned(self, key: str) -> tuple[bytes, str]:
@@ -61,11 +68,14 @@ class Bucket(Protocol):
         ...
 
     def list(self, prefix: str, after: str = "") -> Iterator[str]:
-        """Keys that start with `prefix` and are greater than `after`, in ascending order."""
+        """Keys that start with `prefix` and are greater than `after`, in ascending order, as strings compare.
+
+        `prefix` and `after` are keys or beginnings of keys. What is created or deleted meanwhile may or may not show.
+        """
         ...
 
     def delete(self, key: str) -> None:
-        """Remove the object; an absent one is fine."""
+        """Remove the object, for good when this returns; an absent one is fine."""
         ...
 
     def local_path(self, key: str) -> AbstractContextManager[Path]:
@@ -73,11 +83,28 @@ class Bucket(Protocol):
         ...
 
 
+def is_key(text: str) -> bool:
+    return len(text) <= _LONGEST and _KEY.fullmatch(text) is not None
+
+
 def checked_key(key: str) -> str:
     """`key` if it is well-formed, else ValueError: keys come from `schemas.keys`, so this is a bug or an attack."""
-    if len(key) > 900 or not _KEY.fullmatch(key):
+    if not is_key(key):
         raise ValueError(f"not a key: {key[:80]!r}")
     return key
+
+
+def checked_prefix(text: str) -> str:
+    """`text` if a key could begin with it, else ValueError. The empty text begins every key."""
+    if len(text) > _LONGEST or not _PREFIX.fullmatch(text):
+        raise ValueError(f"not the beginning of a key: {text[:80]!r}")
+    return text
+
+
+def checked_range(start: int, length: int | None) -> None:
+    """ValueError for a negative start or length, which storage would read as "from the end"."""
+    if start < 0 or (length is not None and length < 0):
+        raise ValueError(f"not a range: start {start}, length {length}")
 
 
 @dataclass(frozen=True)

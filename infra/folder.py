@@ -2,8 +2,14 @@
 
 A write goes to a temporary file, is fsynced, then linked (create) or renamed (swap) into place, and the directory is
 fsynced, so a confirmed object survives power loss and a half-written one is never seen. Compare-and-swap holds a file
-lock, so it is safe across processes. A content type other than the one its key implies is kept in a sidecar under
-`.types/`. Names that start with a dot are ours and are no keys.
+lock, so it is safe across processes. Names that start with a dot are ours and are no keys:
+
+    .tmp/     objects on their way in; what a killed process left there is swept after a week
+    .locks/   256 lock files, shared by all keys
+    .types/   content types other than the one that the key implies, one file per version of an object
+
+The etag is the modification time, which every write sets itself, and the size; so copy a bucket with tools that keep
+times to the nanosecond (`cp -a`, `tar`, `rsync -a`).
 
 Works on local Linux and macOS file systems with hard links; not on network shares, whose locks and links lie.
 """
@@ -14,16 +20,21 @@ import fcntl
 import hashlib
 import os
 import secrets
-import threading
+import stat
+import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
-from infra.bucket import Head, checked_key
+from infra.bucket import Head, checked_key, checked_prefix, checked_range, is_key
 from schemas import keys
 from schemas.errors import StorageFull, SwapLost, Unavailable
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_WEEK_SECONDS = 7 * 24 * 3600
+_FOLDERS_REMEMBERED = 10_000
 
 
 class FolderBucket:
@@ -34,92 +45,84 @@ class FolderBucket:
         self._temporary = self.root / ".tmp"
         self._locks = self.root / ".locks"
         self._types = self.root / ".types"
-        self._known_folders: set[str] = set()
-        self._thread_lock = threading.Lock()
-        with _storage_errors():
+        self._durable_folders: set[Path] = set()
+        with storage_errors(str(root)):
+            _make_root(self.root)
             for folder in (self._temporary, self._locks, self._types):
-                folder.mkdir(parents=True, exist_ok=True)
+                self._make_folder(folder)
+            self._file_mode = stat.S_IMODE(os.stat(self.root).st_mode) & 0o666
+            _sweep(self._temporary, older_than_seconds=_WEEK_SECONDS)
 
     def create(self, key: str, body: bytes | Path, *, content_type: str | None = None) -> str:
         path = self._path(key)
-        with _storage_errors():
+        with storage_errors(key):
             self._make_folder(path.parent)
-            if content_type is not None and content_type != keys.content_type(key):
-                return self._create_typed(key, path, body, content_type)
-            return self._create(path, body)
-
-    def _create(self, path: Path, body: bytes | Path) -> str:
-        temporary = self._write_temporary(body)
-        try:
-            etag = _etag(os.stat(temporary))
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
-                _sync_folder(path.parent)  # the winner may not have come to its own fsync yet
-                raise
-            _sync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-        return etag
-
-    def _create_typed(self, key: str, path: Path, body: bytes | Path, content_type: str) -> str:
-        with self._locked(key):
             if path.exists():
+                _sync_folder(path.parent)  # whoever made it may not have come to its own fsync yet
                 raise FileExistsError(key)
-            self._write_type(key, content_type)
-            return self._create(path, body)
+            with self._written(body) as (temporary, etag):
+                self._write_type(key, etag, content_type)
+                try:
+                    os.link(temporary, path)
+                except FileExistsError:
+                    self._type_file(key, etag).unlink(missing_ok=True)
+                    raise
+                finally:
+                    _sync_folder(path.parent)
+            return etag
 
     def swap(self, key: str, body: bytes, *, etag: str | None, content_type: str | None = None) -> str:
+        if etag is None:
+            try:
+                return self.create(key, body, content_type=content_type)
+            except FileExistsError as error:
+                raise SwapLost(f"{key}: expected no object, found one") from error
         path = self._path(key)
-        with _storage_errors(), self._locked(key):
-            try:
-                current: str | None = _etag(os.stat(path))
-            except FileNotFoundError:
-                current = None
-            if current != etag:
-                raise SwapLost(f"{key}: expected etag {etag}, found {current}")
-            self._make_folder(path.parent)
-            temporary = self._write_temporary(body)
-            try:
-                if content_type is not None and content_type != keys.content_type(key):
-                    self._write_type(key, content_type)
-                new = _etag(os.stat(temporary))
+        with storage_errors(key), self._locked(key):
+            current = _version(path)
+            if current is None or current.etag != etag:
+                raise SwapLost(f"{key}: expected etag {etag}, found {current.etag if current else 'no object'}")
+            with self._written(body, later_than_ns=current.modified_ns) as (temporary, new):
+                self._write_type(key, new, content_type)
                 os.replace(temporary, path)
                 _sync_folder(path.parent)
-            finally:
-                temporary.unlink(missing_ok=True)
+            self._type_file(key, etag).unlink(missing_ok=True)
             return new
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        with _storage_errors(), open(self._path(key), "rb") as file:
-            if start:
-                file.seek(start)
+        checked_range(start, length)
+        with storage_errors(key), open(self._path(key), "rb") as file:
+            file.seek(start)
             return file.read() if length is None else file.read(length)
 
     def read_versioned(self, key: str) -> tuple[bytes, str]:
-        with _storage_errors(), open(self._path(key), "rb") as file:
-            return file.read(), _etag(os.fstat(file.fileno()))
+        with storage_errors(key), open(self._path(key), "rb") as file:
+            return file.read(), _Version(os.fstat(file.fileno())).etag
 
     def head(self, key: str) -> Head:
-        path = self._path(key)
-        with _storage_errors():
-            stat = os.stat(path)
-            if not os.path.isfile(path):
+        with storage_errors(key):
+            version = _version(self._path(key))
+            if version is None:
                 raise FileNotFoundError(key)
             try:
-                content_type = (self._types / _lock_name(key)).read_text()
+                content_type = self._type_file(key, version.etag).read_text()
             except FileNotFoundError:
                 content_type = keys.content_type(key)
-        return Head(stat.st_size, _etag(stat), datetime.fromtimestamp(stat.st_mtime, UTC), content_type)
+        modified = datetime.fromtimestamp(version.modified_ns / 1e9, UTC)
+        return Head(version.size_bytes, version.etag, modified, content_type)
 
     def list(self, prefix: str, after: str = "") -> Iterator[str]:
-        folder, _, _ = prefix.rpartition("/")
-        yield from _walk(self.root, folder, prefix, after)
+        folder, _, _ = checked_prefix(prefix).rpartition("/")
+        return _walk(self.root, folder, prefix, checked_prefix(after))
 
     def delete(self, key: str) -> None:
-        with _storage_errors():
-            self._path(key).unlink(missing_ok=True)
-            (self._types / _lock_name(key)).unlink(missing_ok=True)
+        path = self._path(key)
+        with contextlib.suppress(FileNotFoundError), storage_errors(key), self._locked(key):
+            version = _version(path)
+            if version is not None:
+                path.unlink(missing_ok=True)
+                self._type_file(key, version.etag).unlink(missing_ok=True)
+            _sync_folder(path.parent)  # also for an absent one: whoever removed it may not have come so far
 
     @contextlib.contextmanager
     def local_path(self, key: str) -> Iterator[Path]:
@@ -132,111 +135,173 @@ class FolderBucket:
         return self.root / checked_key(key)
 
     def _make_folder(self, folder: Path) -> None:
-        name = str(folder)
-        if name in self._known_folders and folder.is_dir():
+        """Make `folder` and those above it, and know that they are on the disk, whoever made them."""
+        if folder == self.root or (folder in self._durable_folders and folder.is_dir()):
             return
-        missing = []
-        at = folder
-        while not at.is_dir():
-            missing.append(at)
-            at = at.parent
-        for at in reversed(missing):
-            with contextlib.suppress(FileExistsError):
-                at.mkdir()
-            _sync_folder(at.parent)
-        self._known_folders.add(name)
-
-    def _write_temporary(self, body: bytes | Path) -> Path:
-        """A synced file in the bucket's own file system that holds `body`."""
-        temporary = self._temporary / secrets.token_hex(12)
-        if isinstance(body, Path):
-            try:
-                os.link(body, temporary)
-            except OSError as error:
-                if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
-                    raise
-            else:
-                with open(temporary, "rb") as file:
-                    os.fsync(file.fileno())
-                return temporary
+        self._make_folder(folder.parent)
         try:
-            with open(temporary, "xb") as file:
-                if isinstance(body, Path):
-                    with open(body, "rb") as source:
-                        while piece := source.read(1 << 20):
-                            file.write(piece)
-                else:
-                    file.write(body)
-                file.flush()
-                os.fsync(file.fileno())
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        return temporary
+            folder.mkdir(exist_ok=True)
+        except FileExistsError as error:
+            raise ValueError(f"{folder.relative_to(self.root)} is an object, so it cannot be a folder") from error
+        _sync_folder(folder.parent)
+        if len(self._durable_folders) >= _FOLDERS_REMEMBERED:
+            self._durable_folders.clear()
+        self._durable_folders.add(folder)
 
-    def _write_type(self, key: str, content_type: str) -> None:
-        sidecar = self._types / _lock_name(key)
-        temporary = self._write_temporary(content_type.encode())
-        os.replace(temporary, sidecar)
-        _sync_folder(self._types)
+    @contextlib.contextmanager
+    def _written(self, body: bytes | Path, later_than_ns: int = 0) -> Iterator[tuple[Path, str]]:
+        """A synced temporary file that holds `body`, and its etag; removed afterwards unless renamed."""
+        temporary = self._temporary / secrets.token_hex(12)
+        try:
+            with self._open_temporary(temporary, body) as file:
+                # The kernel's own clock ticks every few milliseconds, in which two versions could look the same.
+                modified_ns = max(time.time_ns(), later_than_ns + 1)
+                os.utime(file.fileno(), ns=(modified_ns, modified_ns))
+                _sync(file.fileno())
+                version = _Version(os.fstat(file.fileno()))
+            if version.modified_ns <= later_than_ns:
+                raise Unavailable(f"the file system of {self.root} keeps times too coarsely to tell versions apart")
+            yield temporary, version.etag
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _open_temporary(self, temporary: Path, body: bytes | Path) -> IO[bytes]:
+        if isinstance(body, Path) and _link_own(body, temporary):
+            os.chmod(temporary, self._file_mode)
+            return open(temporary, "rb")
+        file = open(temporary, "xb")  # noqa: SIM115  the caller closes it, after the sync
+        try:
+            if isinstance(body, Path):
+                with open(body, "rb") as source:
+                    while piece := source.read(1 << 20):
+                        file.write(piece)
+            else:
+                file.write(body)
+            file.flush()
+        except BaseException:
+            with contextlib.suppress(OSError):  # closing flushes again, and fails again
+                file.close()
+            raise
+        return file
+
+    def _type_file(self, key: str, etag: str) -> Path:
+        return self._types / _sha256(f"{key}:{etag}")
+
+    def _write_type(self, key: str, etag: str, content_type: str | None) -> None:
+        """Before the object is seen, so that it is never seen with a wrong type."""
+        if content_type is not None and content_type != keys.content_type(key):
+            with self._written(content_type.encode()) as (temporary, _):
+                os.replace(temporary, self._type_file(key, etag))
+                _sync_folder(self._types)
 
     @contextlib.contextmanager
     def _locked(self, key: str) -> Iterator[None]:
         """Alone with `key`, among this process's threads and all processes of this machine."""
-        with open(self._locks / _lock_name(key), "ab") as lock:
+        with open(self._locks / _sha256(key)[:2], "ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 
-def _lock_name(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()
+class _Version:
+    """One version of an object, as the file system tells it from others."""
+
+    def __init__(self, found: os.stat_result) -> None:
+        self.modified_ns = found.st_mtime_ns
+        self.size_bytes = found.st_size
+        self.etag = f"{found.st_mtime_ns:x}-{found.st_size:x}"
 
 
-def _etag(stat: os.stat_result) -> str:
-    """Every write makes a new file, so inode, time and size together name one version."""
-    return f"{stat.st_ino:x}-{stat.st_mtime_ns:x}-{stat.st_size:x}"
+def _version(path: Path) -> _Version | None:
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return _Version(found) if stat.S_ISREG(found.st_mode) else None
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _link_own(body: Path, temporary: Path) -> bool:
+    """Link `body` if it is a file of ours under one name only; nobody else's times and modes are touched."""
+    found = os.lstat(body)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.geteuid():
+        return False
+    try:
+        os.link(body, temporary)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
+            raise
+        return False
+    return True
+
+
+def _sync(descriptor: int) -> None:
+    if sys.platform == "darwin":
+        with contextlib.suppress(OSError):  # not every file system there can
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        _sync(descriptor)
     finally:
         os.close(descriptor)
 
 
+def _make_root(root: Path) -> None:
+    if not root.is_dir():
+        _make_root(root.parent)
+        root.mkdir(exist_ok=True)
+        _sync_folder(root.parent)
+
+
+def _sweep(folder: Path, older_than_seconds: float) -> None:
+    """Remove what no living writer holds. By change time: a linked file keeps its old modification time at first."""
+    oldest = time.time() - older_than_seconds
+    with os.scandir(folder) as found:
+        for entry in found:
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                if entry.stat(follow_symlinks=False).st_ctime < oldest:
+                    os.unlink(entry.path)
+
+
 def _walk(root: Path, folder: str, prefix: str, after: str) -> Iterator[str]:
     """Keys below `folder` in key order. A folder sorts as its name with `/`, as its keys do."""
+    base = f"{folder}/" if folder else ""
     try:
-        with os.scandir(root / folder) as found:
+        with storage_errors(folder), os.scandir(root / folder) as found:
             names = sorted(
                 entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name
                 for entry in found
-                if not entry.name.startswith(".")
+                if is_key(entry.name)
             )
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return
-    base = f"{folder}/" if folder else ""
     for name in names:
         key = base + name
         if name.endswith("/"):
             wanted = key.startswith(prefix) or prefix.startswith(key)
             if wanted and (key > after or after.startswith(key)):
                 yield from _walk(root, key[:-1], prefix, after)
-        elif key.startswith(prefix) and key > after:
+        elif key > after and key.startswith(prefix):
             yield key
 
 
 @contextlib.contextmanager
-def _storage_errors() -> Iterator[None]:
-    """The operating system's errors as ours; absent and present stay what they are."""
+def storage_errors(key: str) -> Iterator[None]:
+    """The operating system's errors as ours; absent and present stay what they are, without our paths."""
     try:
         yield
-    except (FileNotFoundError, FileExistsError):
-        raise
-    except IsADirectoryError as error:
-        raise FileNotFoundError(str(error)) from error
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise FileNotFoundError(key) from error
+    except FileExistsError as error:
+        raise FileExistsError(key) from error
     except OSError as error:
         if error.errno in _FULL:
-            raise StorageFull(f"no room left: {error}") from error
-        raise Unavailable(f"the folder bucket failed: {error}") from error
+            raise StorageFull(f"{key}: no room left: {error.strerror}") from error
+        raise Unavailable(f"{key}: the folder bucket failed: {error}") from error

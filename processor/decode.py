@@ -14,6 +14,7 @@ import zstandard
 from isal import igzip
 
 from schemas.errors import Rejected
+from schemas.problems import problem_of
 from schemas.records import Problem
 
 T = TypeVar("T")
@@ -26,9 +27,6 @@ _STRING_OR_CONSTANT = re.compile(rb'"(?:[^"\\]|\\.)*+"|-?\b(?:NaN|Infinity)\b', 
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)"
 )
-_VALIDATION = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>.*)`)?", re.DOTALL)
-_EXPECTED_GOT = re.compile(r"Expected (?P<expected>.*), got (?P<found>.*)", re.DOTALL)
-_STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def _encoding(data: Buffer) -> str:
 
 def _decompressed(data: Buffer, encoding: str, limits: DecodeLimits) -> bytes:
     allowed = min(limits.max_decoded_bytes, max(limits.ratio_free_bytes, len(data) * limits.max_ratio))
-    pieces, size = [], 0
+    out, size = io.BytesIO(), 0  # it hands its bytes over without a copy, where joining pieces would hold both
     try:
         for piece in _gzip_pieces(data) if encoding == "gzip" else _zstd_pieces(data):
             size += len(piece)
@@ -88,10 +86,10 @@ def _decompressed(data: Buffer, encoding: str, limits: DecodeLimits) -> bytes:
                     f"at most {limits.max_decoded_bytes:,} bytes and {limits.max_ratio} times the size sent",
                     f"more than {allowed:,} bytes from {len(data):,}",
                 )
-            pieces.append(piece)
+            out.write(piece)
     except (OSError, EOFError, ValueError, zstandard.ZstdError) as error:
         raise rejected(encoding, f"a whole {encoding} stream", f"{error} (after {size:,} decoded bytes)") from error
-    return b"".join(pieces)
+    return out.getvalue()
 
 
 def _gzip_pieces(data: Buffer) -> Iterator[bytes]:
@@ -125,23 +123,6 @@ def read_json(data: Buffer, type: type[T] | Any = Any, *, where: str = "") -> T:
         return msgspec.json.decode(data, type=type)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Rejected([problem_of(error, where)]) from error
-
-
-def problem_of(error: Exception, where: str = "") -> Problem:
-    """A decoder's exception as a Problem; its path is appended to the JSON Pointer `where`."""
-    if isinstance(error, RecursionError):
-        return Problem(where=where or "/", expected="nesting of less than 1,000 levels", found="deeper nesting")
-    if isinstance(error, UnicodeDecodeError):
-        found = f"byte 0x{error.object[error.start]:02x} ({error.reason})"
-        return Problem(where=where or "/", expected="UTF-8", found=found)
-    if not isinstance(error, msgspec.ValidationError):
-        return Problem(where=where or "/", expected="well-formed JSON", found=str(error))
-    match = _VALIDATION.fullmatch(str(error))
-    what, path = (match["what"], match["path"] or "") if match else (str(error), "")
-    pointer = "".join(f"/{name or index}" for name, index in _STEP.findall(path.removeprefix("$")))
-    pair = _EXPECTED_GOT.fullmatch(what)
-    expected, found = (pair["expected"], pair["found"]) if pair else ("a valid value", what)
-    return Problem(where=where + pointer or "/", expected=expected.replace("`", ""), found=found.replace("`", ""))
 
 
 def quoted_constants(data: Buffer) -> Buffer:

@@ -7,13 +7,17 @@ from typing import Literal
 
 import msgspec
 
-from processor.decode import Buffer, problem_of, quoted_constants
+from processor.decode import Buffer, mended_surrogates, quoted_constants
 from schemas.errors import Rejected
+from schemas.problems import problem_of
 
 HEAD_BYTES = 4096
 
-_XML_ROOT = re.compile(rb"<(?:[A-Za-z_][\w.-]*:)?([A-Za-z_][\w.-]*)[\s/>]")
-_XML_NOISE = re.compile(rb"<\?.*?\?>|<!--.*?-->|<!DOCTYPE[^\[>]*(?:\[.*?\]\s*)?>", re.DOTALL)
+_DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_XML_HEAD_BYTES = 1 << 16
+_XML_BEFORE_ROOT = ((b"<?", b"?>"), (b"<!--", b"-->"), (b"<!DOCTYPE", b">"))
+_XML_START = re.compile(rb"<(?:[A-Za-z_][\w.-]*:)?([A-Za-z_][\w.-]*)[\s/>]")
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True)
@@ -39,39 +43,70 @@ def shape_of(data: Buffer) -> Shape:
     if start in (b"{", b"["):
         return _json_shape(data, head, start)
     if start == b"<":
-        match = _XML_ROOT.search(_XML_NOISE.sub(b"", bytes(data[: 16 * HEAD_BYTES])))
-        return Shape("xml", head, root=match[1].decode() if match else "")
+        return Shape("xml", head, root=_xml_root(bytes(data[:_XML_HEAD_BYTES])))
+    if head[:2] in _UTF_16:
+        text = bytes(data[:_XML_HEAD_BYTES]).decode("utf-16", "ignore").lstrip()
+        if text[:1] == "<":
+            return Shape("xml", head, root=_xml_root(text.encode("utf-8", "ignore")))
     return Shape("text", head)
+
+
+# --- JSON ---
 
 
 def _json_shape(data: Buffer, head: bytes, start: bytes) -> Shape:
     try:
         return _strict_json_shape(data, head, start)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        if start == b"{" and "trailing characters" in str(error):
-            first = bytes(data).lstrip().split(b"\n", 1)[0]
-            keys = _keys(first)
-            if keys is not None:
-                return Shape("lines", head, keys=keys)
-        quoted = quoted_constants(data)
-        if quoted is data:
+    except _DECODE_ERRORS as error:
+        mended = quoted_constants(mended_surrogates(data)[0])
+        if mended is data:
             raise Rejected([problem_of(error)]) from error
         try:
-            return _strict_json_shape(quoted, head, start)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return _strict_json_shape(mended, head, start)
+        except _DECODE_ERRORS:
             raise Rejected([problem_of(error)]) from error
 
 
 def _strict_json_shape(data: Buffer, head: bytes, start: bytes) -> Shape:
-    if start == b"{":
+    if start == b"[":
+        elements = msgspec.json.decode(data, type=list[msgspec.Raw])
+        keys = _keys(elements[0]) if elements else None
+        return Shape("array", head, keys=keys or {}, length=len(elements))
+    try:
         return Shape("object", head, keys=msgspec.json.decode(data, type=dict[str, msgspec.Raw]))
-    elements = msgspec.json.decode(data, type=list[msgspec.Raw])
-    keys = _keys(elements[0]) if elements else None
-    return Shape("array", head, keys=keys or {}, length=len(elements))
+    except msgspec.DecodeError as error:
+        text = bytes(data).lstrip()
+        keys = _keys(text[: text.find(b"\n")]) if "trailing characters" in str(error) else None
+        if keys is None:
+            raise
+        return Shape("lines", head, keys=keys)
 
 
 def _keys(element: Buffer | msgspec.Raw) -> dict[str, msgspec.Raw] | None:
     try:
         return msgspec.json.decode(element, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _DECODE_ERRORS:
         return None
+
+
+# --- XML ---
+
+
+def _xml_root(text: bytes) -> str:
+    """The local name of the first element, or empty. Each byte is looked at once, whatever the text."""
+    at = 0
+    while (at := text.find(b"<", at)) >= 0:
+        for opening, closing in _XML_BEFORE_ROOT:
+            if text.startswith(opening, at):
+                end = text.find(closing, at)
+                if opening == b"<!DOCTYPE" and text.find(b"[", at, end) >= 0:
+                    end = text.find(b"]", at)
+                    end = text.find(b">", end) if end >= 0 else end
+                if end < 0:
+                    return ""
+                at = end + len(closing)
+                break
+        else:
+            match = _XML_START.match(text, at)
+            return match[1].decode() if match else ""
+    return ""

@@ -23,6 +23,7 @@ MAX_PROBLEMS = 100
 """Problems listed per submission; beyond these they are only counted."""
 
 _FLUSH_ROWS = 50_000
+_SAME = ("seq", "run")  # columns that hold one value throughout a run
 _PASSED = {"pass", "ok"}
 _FAILED = {"assert", "fail", "error", "timeout", "crash"}
 _STATUSES = frozenset(STATUSES)
@@ -68,7 +69,11 @@ class RunRows:
         )
         self.refused = False
         self.counts = {"measurements": 0, "tests": 0, "passed": 0, "failed": 0}
-        self._rows: dict[str, dict[str, list[Any]]] = {"measurements": _columns(MEASUREMENTS), "tests": _columns(TESTS)}
+        self._rows: dict[str, dict[str, list[Any]]] = {
+            "measurements": _columns(MEASUREMENTS, without=_SAME),
+            "tests": _columns(TESTS, without=_SAME),
+        }
+        self._repeated: dict[Any, pa.Array] = {}
         self._batches: dict[str, list[pa.RecordBatch]] = {"measurements": [], "tests": []}
         self._digest = hashlib.sha256()
 
@@ -130,8 +135,6 @@ class RunRows:
             environment=self.environment,
         )
         rows = self._rows["measurements"]
-        rows["seq"].append(self._tables.seq)
-        rows["run"].append(self.id)
         rows["series"].append(series)
         rows["benchmark"].append(benchmark)
         rows["params"].append(params_text)
@@ -152,7 +155,7 @@ class RunRows:
         rows["derived"].append(derived)
         rows["extra"].append(canonical_json(extra) if extra else None)
         self.counts["measurements"] += 1
-        if len(rows["seq"]) >= _FLUSH_ROWS:
+        if len(rows["value"]) >= _FLUSH_ROWS:
             self._flush("measurements")
 
     def test(
@@ -199,8 +202,6 @@ class RunRows:
         """Many tests at once, as columns of one length; every status is on the ladder already."""
         rows = self._rows["tests"]
         count = len(test)
-        rows["seq"].extend([self._tables.seq] * count)
-        rows["run"].extend([self.id] * count)
         rows["test"].extend(test)
         rows["subtest"].extend(subtest)
         rows["status"].extend(status)
@@ -213,16 +214,35 @@ class RunRows:
         counts["tests"] += count
         counts["passed"] += sum(map(_PASSED.__contains__, status))
         counts["failed"] += sum(map(_FAILED.__contains__, status))
-        if len(rows["seq"]) >= _FLUSH_ROWS:
+        if len(rows["test"]) >= _FLUSH_ROWS:
             self._flush("tests")
 
     def _flush(self, table: str) -> None:
-        rows = self._rows[table]
-        if not rows["seq"]:
+        rows, schema = self._rows[table], TABLES[table]
+        count = len(next(iter(rows.values())))
+        if count == 0:
             return
-        self._digest.update(msgspec.msgpack.encode([rows[name] for name in rows if name not in ("seq", "run")]))
-        self._batches[table].append(pa.RecordBatch.from_pydict(rows, schema=TABLES[table]))
-        self._rows[table] = _columns(TABLES[table])
+        self._rows[table] = _columns(schema, without=_SAME)
+        if self.refused:
+            return
+        self._digest.update(msgspec.msgpack.encode(list(rows.values())))
+        columns: dict[str, pa.Array] = {
+            "seq": self._repeat(self._tables.seq, schema.field("seq").type, count),
+            "run": self._repeat(self.id, schema.field("run").type, count),
+        }
+        for name, values in rows.items():
+            column = pa.array(values, type=schema.field(name).type)
+            # A column without values costs memory once per run, not once per batch.
+            columns[name] = self._repeat(None, column.type, count) if column.null_count == count else column
+        self._batches[table].append(pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema))
+
+    def _repeat(self, value: Any, type: pa.DataType, count: int) -> pa.Array:
+        """`value` `count` times. Batches share the memory of one array per value."""
+        made = self._repeated.get((value, type))
+        if made is None or len(made) < count:
+            made = pa.nulls(count, type) if value is None else pa.repeat(pa.scalar(value, type), count)
+            self._repeated[value, type] = made
+        return made.slice(0, count)
 
     def _close(self) -> None:
         """Turn what is left into batches and hand all to the submission, unless the run was refused."""
@@ -341,8 +361,8 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def _columns(schema: pa.Schema) -> dict[str, list[Any]]:
-    return {name: [] for name in schema.names}
+def _columns(schema: pa.Schema, without: Sequence[str] = ()) -> dict[str, list[Any]]:
+    return {name: [] for name in schema.names if name not in without}
 
 
 def _finite(value: Any) -> float | None:

@@ -17,8 +17,8 @@ class Format:
     """How to recognise and read one format.
 
     `claims` decides by structure alone, cheaply; at most one format may claim a blob. `read` fills the tables; it
-    raises Rejected where the file as a whole cannot be read, refuses a single run with `RunRows.refuse`, and lists every
-    problem it can find rather than the first. Any other exception is a bug and quarantines the submission.
+    raises Rejected where the file as a whole cannot be read, refuses a single run with `RunRows.refuse`, and lists
+    every problem it can find rather than the first. Any other exception is a bug and quarantines the submission.
     """
 
     id: str

@@ -24,10 +24,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from processor.decode import Buffer, problem_of, read_json
+from processor.decode import Buffer, read_json
 from processor.formats import Format
 from processor.shape import Shape
 from processor.tables import RunFacts, RunRows, Tables
+from schemas.problems import problem_of
 
 Scalar = str | int | float | bool | None
 

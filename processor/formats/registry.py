@@ -1,5 +1,15 @@
 """All formats, a line each."""
 
-from processor.formats import Format, native
+from processor.formats import (
+    Format,
+    github_action_benchmark,
+    google_benchmark,
+    native,
+    pytest_benchmark,
+    wptreport,
+)
 
-FORMATS: dict[str, Format] = {module.FORMAT.id: module.FORMAT for module in (native,)}
+FORMATS: dict[str, Format] = {
+    module.FORMAT.id: module.FORMAT
+    for module in (native, wptreport, pytest_benchmark, google_benchmark, github_action_benchmark)
+}

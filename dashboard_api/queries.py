@@ -1,0 +1,447 @@
+"""The questions that the API and the pages ask, each answered from one Snapshot.
+
+`list_…` gives a Listing, for whoever wants Arrow; the function of the plain name gives its rows as Structs. Rows of
+measurements and tests belong to runs by (seq, run), since chunks of one run share its id. Runs that are duplicates
+count in no series and no total.
+
+A cursor never holds a row id of DuckDB's: those change when the file is rebuilt. It holds the row's place within its
+submission, which depends on the bytes alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from dashboard_api.database import Snapshot
+from dashboard_api.paging import Listing, Seq, parse_cursor, rows_of
+from dashboard_api.resources import (
+    Measurement,
+    Page,
+    Point,
+    ProjectSummary,
+    Run,
+    Series,
+    SubmissionRow,
+    Test,
+)
+from schemas import keys
+from schemas.errors import Refused
+from schemas.records import Problem, SubmissionStatus
+from schemas.tables import STATUSES
+
+STATES = ("announced", "accepted", "rejected", "quarantined")
+"""What a submission in the log can be."""
+
+MIN_COMMIT_PREFIX = 4
+_MAX_RUNS_OF_SUBMISSION = 1000
+
+_TIME = "coalesce(r.commit_time, r.started, r.received)"
+_RUN = ", ".join(
+    f'{"c" if name in ("run_group", "chunk", "chunks") else "r"}."{name}"' for name in Run.__struct_fields__
+)
+_MEASUREMENT = ", ".join(f'm."{name}"' for name in Measurement.__struct_fields__ if name != "samples")
+_TEST = ", ".join(f't."{name}"' for name in Test.__struct_fields__)
+_SERIES = ", ".join(f's."{name}"' for name in Series.__struct_fields__[:11])
+_SERIES_ORDER = "(s.project, s.benchmark, s.params, s.metric, s.unit, s.series)"
+
+
+@dataclass(frozen=True)
+class RunFilter:
+    """Which runs; what is None does not matter. `since` (inclusive) and `until` are of `received`."""
+
+    project: str | None = None
+    commit: str | None = None
+    """The commit id's first characters, at least 4."""
+    branch: str | None = None
+    environment: str | None = None
+    """A fingerprint or a title."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    since: datetime | None = None
+    until: datetime | None = None
+    format: str | None = None
+    duplicates: bool = True
+    """Whether to show runs that were sent before."""
+
+
+# --- projects ---
+
+_PROJECTS = """
+SELECT s.name, coalesce(r.runs, 0) AS runs, coalesce(e.series, 0) AS series,
+    coalesce(r.measurements, 0)::BIGINT AS measurements, coalesce(r.tests, 0)::BIGINT AS tests,
+    s.submissions, s.announced, s.accepted, s.rejected, s.quarantined, s.last_received
+FROM (
+    SELECT project AS name, count(*) AS submissions, max(received) AS last_received,
+        count(*) FILTER (state = 'announced') AS announced, count(*) FILTER (state = 'accepted') AS accepted,
+        count(*) FILTER (state = 'rejected') AS rejected, count(*) FILTER (state = 'quarantined') AS quarantined
+    FROM submission_states GROUP BY project
+) s
+LEFT JOIN (
+    SELECT project AS name, count(DISTINCT run) AS runs, sum(measurements) AS measurements, sum(tests) AS tests
+    FROM runs WHERE duplicate_of IS NULL GROUP BY project
+) r USING (name)
+LEFT JOIN (SELECT project AS name, count(*) AS series FROM series GROUP BY project) e USING (name)
+"""
+
+
+def list_projects(limit: int, after: str | None = None) -> Listing[ProjectSummary]:
+    """By name."""
+    where, parameters = _where()
+    if (name := parse_cursor(after, tuple[str], "after")) is not None:
+        where, parameters = _where(("s.name > $after", {"after": name[0]}))
+    return Listing(f"{_PROJECTS} {where} ORDER BY s.name", parameters, ProjectSummary, ("name",), limit)
+
+
+def projects(snapshot: Snapshot) -> list[ProjectSummary]:
+    """All projects that anything was submitted to, by name."""
+    return rows_of(snapshot.arrow(f"{_PROJECTS} ORDER BY s.name"), ProjectSummary)
+
+
+def project(snapshot: Snapshot, name: str) -> ProjectSummary | None:
+    found = rows_of(snapshot.arrow(f"{_PROJECTS} WHERE s.name = $name", {"name": name}), ProjectSummary)
+    return found[0] if found else None
+
+
+# --- runs ---
+
+
+def list_runs(filter: RunFilter, limit: int, before: str | None = None) -> Listing[Run]:
+    """Newest first, by when they were received. Raises Refused 400 for a commit prefix that is too short."""
+    if filter.commit is not None and len(filter.commit) < MIN_COMMIT_PREFIX:
+        raise Refused("commit", f"at least {MIN_COMMIT_PREFIX} characters", repr(filter.commit))
+    cursor = parse_cursor(before, tuple[datetime, Seq, Seq], "before")
+    labels = {f"label{i}": pair for i, pair in enumerate(filter.labels.items())}
+    where, parameters = _where(
+        filter.project is not None and ("project = $project", {"project": filter.project}),
+        filter.commit is not None and ('starts_with("commit", $commit)', {"commit": filter.commit}),
+        filter.branch is not None and ("branch = $branch", {"branch": filter.branch}),
+        filter.environment is not None and _environment(filter.environment),
+        filter.since is not None and ("received >= $since", {"since": filter.since}),
+        filter.until is not None and ("received < $until", {"until": filter.until}),
+        filter.format is not None and ("format = $format", {"format": filter.format}),
+        not filter.duplicates and ("duplicate_of IS NULL", {}),
+        *(
+            (f"labels[${name}] = ${name}_value", {name: key, f"{name}_value": value})
+            for name, (key, value) in labels.items()
+        ),
+        cursor
+        and (
+            "received <= $at AND (received, seq, ordinal) < ($at, $at_seq, $at_ordinal)",
+            {"at": cursor[0], "at_seq": cursor[1], "at_ordinal": cursor[2]},
+        ),
+    )
+    newest = "received DESC, seq DESC, ordinal DESC"
+    # The inner LIMIT lets DuckDB read the wide columns of the page's rows only.
+    sql = f"""
+        SELECT {_RUN} FROM (
+            SELECT * FROM runs {where} ORDER BY {newest} LIMIT {limit + 1}
+        ) r LEFT JOIN run_chunks c ON c.seq = r.seq AND c.run = r.run
+        ORDER BY {newest.replace("received", "r.received").replace("seq", "r.seq").replace("ordinal", "r.ordinal")}
+    """
+    return Listing(sql, parameters, Run, ("received", "seq", "ordinal"), limit)
+
+
+def runs(snapshot: Snapshot, filter: RunFilter, limit: int, before: str | None = None) -> Page[Run]:
+    return list_runs(filter, limit, before).page(snapshot)
+
+
+def list_run(run_id: str, limit: int) -> Listing[Run]:
+    """The run, or its chunks in the order of the log."""
+    sql = f"""
+        SELECT {_RUN} FROM runs r LEFT JOIN run_chunks c ON c.seq = r.seq AND c.run = r.run
+        WHERE r.run = $run ORDER BY r.seq
+    """
+    return Listing(sql, {"run": run_id}, Run, ("seq",), limit)
+
+
+def run(snapshot: Snapshot, run_id: str) -> list[Run]:
+    """One, or one per chunk; none if it is unknown."""
+    return list_run(run_id, _MAX_RUNS_OF_SUBMISSION).page(snapshot).items
+
+
+def list_run_measurements(
+    snapshot: Snapshot, run_id: str, limit: int, after: str | None = None, *, samples: bool = False
+) -> Listing[Measurement]:
+    """In the order of the file. `samples` are left out unless asked for: there may be many."""
+    columns = f"{_MEASUREMENT}, {'m.samples' if samples else 'NULL::DOUBLE[] AS samples'}"
+    sql, parameters = _rows_of_run(snapshot, run_id, "measurements", "m", columns, after)
+    return Listing(sql, parameters, Measurement, ("seq", "place"), limit)
+
+
+def run_measurements(
+    snapshot: Snapshot, run_id: str, limit: int, after: str | None = None, *, samples: bool = False
+) -> Page[Measurement]:
+    return list_run_measurements(snapshot, run_id, limit, after, samples=samples).page(snapshot)
+
+
+def list_run_tests(
+    snapshot: Snapshot,
+    run_id: str,
+    limit: int,
+    after: str | None = None,
+    status: Sequence[str] | None = None,
+    text: str | None = None,
+) -> Listing[Test]:
+    """In the order of the file. `text` is looked for in test, subtest and message, whatever its case."""
+    for one in status or ():
+        if one not in STATUSES:
+            raise Refused("status", "one of " + ", ".join(STATUSES), repr(one[:80]))
+    sought = "concat_ws(chr(10), t.test, t.subtest, t.message)"
+    sql, parameters = _rows_of_run(
+        snapshot,
+        run_id,
+        "tests",
+        "t",
+        _TEST,
+        after,
+        bool(status) and ("list_contains($status, t.status)", {"status": list(status or ())}),
+        bool(text) and (f"contains(lower({sought}), lower($text))", {"text": text}),
+    )
+    return Listing(sql, parameters, Test, ("seq", "place"), limit)
+
+
+def run_tests(
+    snapshot: Snapshot,
+    run_id: str,
+    limit: int,
+    after: str | None = None,
+    status: Sequence[str] | None = None,
+    text: str | None = None,
+) -> Page[Test]:
+    return list_run_tests(snapshot, run_id, limit, after, status, text).page(snapshot)
+
+
+# --- series ---
+
+
+def list_series(
+    snapshot: Snapshot,
+    *,
+    project: str | None = None,
+    text: str | None = None,
+    benchmark: str | None = None,
+    metric: str | None = None,
+    unit: str | None = None,
+    environment: str | None = None,
+    series: str | None = None,
+    limit: int,
+    after: str | None = None,
+) -> Listing[Series]:
+    """By project, benchmark, parameters, metric and unit. All words of `text` must occur, whatever their case."""
+    cursor = parse_cursor(after, tuple[str], "after")
+    if cursor and not snapshot.arrow("SELECT 1 FROM series WHERE series = $after", {"after": cursor[0]}).num_rows:
+        raise Refused("after", "a cursor from an answer's next", repr(cursor[0][:80]))
+    words = {f"word{i}": word for i, word in enumerate((text or "").lower().split())}
+    sought = "lower(concat_ws(chr(10), benchmark, params, metric, environment_title))"
+    where, parameters = _where(
+        project is not None and ("project = $project", {"project": project}),
+        benchmark is not None and ("benchmark = $benchmark", {"benchmark": benchmark}),
+        metric is not None and ("metric = $metric", {"metric": metric}),
+        unit is not None and ("unit = $unit", {"unit": unit}),
+        environment is not None and _environment(environment),
+        series is not None and ("series = $series", {"series": series}),
+        *((f"contains({sought}, ${name})", {name: word}) for name, word in words.items()),
+        cursor
+        and (
+            f"{_SERIES_ORDER} > (SELECT {_SERIES_ORDER} FROM series s WHERE series = $after)",
+            {"after": cursor[0]},
+        ),
+    )
+    sql = f"""
+        WITH page AS MATERIALIZED (SELECT * FROM series s {where} ORDER BY {_SERIES_ORDER} LIMIT {limit + 1}),
+        ends AS (
+            SELECT m.series, count(*) AS points, min({_TIME}) AS first_time, max({_TIME}) AS last_time,
+                max(({_TIME}, r.seq, r.ordinal, m.value, r."commit", r.run)) AS last
+            FROM measurements m JOIN runs r ON r.seq = m.seq AND r.run = m.run
+            WHERE m.series IN (SELECT series FROM page) AND r.duplicate_of IS NULL
+            GROUP BY m.series
+        )
+        SELECT {_SERIES}, coalesce(e.points, 0) AS points, e.first_time, e.last_time,
+            e.last[4] AS last_value, e.last[5] AS last_commit, e.last[6] AS last_run
+        FROM page s LEFT JOIN ends e ON e.series = s.series ORDER BY {_SERIES_ORDER}
+    """
+    return Listing(sql, parameters, Series, ("series",), limit)
+
+
+def find_series(
+    snapshot: Snapshot,
+    project: str | None = None,
+    text: str | None = None,
+    benchmark: str | None = None,
+    metric: str | None = None,
+    unit: str | None = None,
+    environment: str | None = None,
+    limit: int = 100,
+    after: str | None = None,
+) -> Page[Series]:
+    return list_series(
+        snapshot,
+        project=project,
+        text=text,
+        benchmark=benchmark,
+        metric=metric,
+        unit=unit,
+        environment=environment,
+        limit=limit,
+        after=after,
+    ).page(snapshot)
+
+
+def series(snapshot: Snapshot, series_id: str) -> Series | None:
+    found = list_series(snapshot, series=series_id, limit=1).page(snapshot).items
+    return found[0] if found else None
+
+
+def list_points(
+    series_id: str,
+    *,
+    branch: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int,
+    before: str | None = None,
+) -> Listing[Point]:
+    """The newest `limit` points before the cursor, oldest first. `since` (inclusive) and `until` are of `time`."""
+    cursor = parse_cursor(before, tuple[datetime, Seq, Seq, Seq], "before")
+    where, parameters = _where(
+        branch is not None and ("branch = $branch", {"branch": branch}),
+        since is not None and ("time >= $since", {"since": since}),
+        until is not None and ("time < $until", {"until": until}),
+        cursor
+        and (
+            "(time, seq, ordinal, place) < ($at, $at_seq, $at_ordinal, $at_place)",
+            {"at": cursor[0], "at_seq": cursor[1], "at_ordinal": cursor[2], "at_place": cursor[3]},
+        ),
+    )
+    sql = f"""
+        SELECT * FROM (
+            SELECT {_TIME} AS time, m.value, m.min, m.max, m.median, m.stddev, m.n, r."commit", r.commit_subject,
+                r.branch, r.run, r.submission, r.seq, r.ordinal,
+                row_number() OVER (PARTITION BY m.seq, m.run ORDER BY m.rowid) AS place
+            FROM measurements m JOIN runs r ON r.seq = m.seq AND r.run = m.run
+            WHERE m.series = $series AND r.duplicate_of IS NULL
+        ) {where} ORDER BY time DESC, seq DESC, ordinal DESC, place DESC
+    """
+    order = ("time", "seq", "ordinal", "place")
+    return Listing(sql, parameters | {"series": series_id}, Point, order, limit, turned=True)
+
+
+def points(
+    snapshot: Snapshot,
+    series_id: str,
+    branch: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int = 1000,
+) -> list[Point]:
+    """The newest `limit` points, oldest first."""
+    return list_points(series_id, branch=branch, since=since, until=until, limit=limit).page(snapshot).items
+
+
+# --- submissions ---
+
+
+def list_submissions(
+    project: str | None = None, state: Sequence[str] | None = None, *, limit: int, before: str | None = None
+) -> Listing[SubmissionRow]:
+    """Newest entry of the log first."""
+    for one in state or ():
+        if one not in STATES:
+            raise Refused("state", "one of " + ", ".join(STATES), repr(one[:80]))
+    cursor = parse_cursor(before, tuple[Seq], "before")
+    where, parameters = _where(
+        project is not None and ("project = $project", {"project": project}),
+        bool(state) and ("list_contains($state, state)", {"state": list(state or ())}),
+        cursor and ("seq < $before", {"before": cursor[0]}),
+    )
+    columns = ", ".join(SubmissionRow.__struct_fields__)
+    sql = f"SELECT {columns} FROM submission_states {where} ORDER BY seq DESC"
+    return Listing(sql, parameters, SubmissionRow, ("seq",), limit)
+
+
+def submissions(
+    snapshot: Snapshot,
+    project: str | None = None,
+    state: Sequence[str] | str | None = None,
+    limit: int = 100,
+    before: str | None = None,
+) -> Page[SubmissionRow]:
+    wanted = [state] if isinstance(state, str) else state
+    return list_submissions(project, wanted, limit=limit, before=before).page(snapshot)
+
+
+def submission(snapshot: Snapshot, submission_id: str) -> SubmissionStatus | None:
+    """Where it stands and why, or None if the log has not announced it as far as it is loaded."""
+    sql = """
+        SELECT id, state, project, coalesce(format, '') AS format, sha256, size_bytes, media_type, received, seq,
+            problems, problems_total, measurements, tests
+        FROM submission_states WHERE id = $id ORDER BY seq DESC LIMIT 1
+    """
+    found: list[dict[str, Any]] = rows_of(snapshot.arrow(sql, {"id": submission_id}), dict)
+    if not found:
+        return None
+    row = found[0]
+    listed = snapshot.arrow(
+        f"SELECT run FROM runs WHERE seq = $seq ORDER BY ordinal LIMIT {_MAX_RUNS_OF_SUBMISSION}", {"seq": row["seq"]}
+    )
+    row["problems"] = msgspec.convert(row["problems"] or [], list[Problem])
+    return SubmissionStatus(**row, runs=listed["run"].to_pylist(), blob_url="/" + keys.blob(row["sha256"]))
+
+
+def states(snapshot: Snapshot) -> dict[str, int]:
+    """How many submissions are in each state."""
+    found = snapshot.arrow("SELECT state, count(*) AS submissions FROM submission_states GROUP BY state").to_pylist()
+    return dict.fromkeys(STATES, 0) | {row["state"]: row["submissions"] for row in found}
+
+
+# --- parts of queries ---
+
+_Condition = tuple[str, dict[str, Any]]
+
+
+def _where(*conditions: _Condition | bool | None) -> tuple[str, dict[str, Any]]:
+    """The WHERE clause of those conditions that apply, and all their parameters."""
+    applying = [condition for condition in conditions if isinstance(condition, tuple) and condition]
+    parameters = {name: value for _, given in applying for name, value in given.items()}
+    return ("WHERE " + " AND ".join(sql for sql, _ in applying) if applying else ""), parameters
+
+
+def _environment(environment: str) -> _Condition:
+    return "$environment IN (environment, environment_title)", {"environment": environment}
+
+
+def _rows_of_run(
+    snapshot: Snapshot,
+    run_id: str,
+    table: str,
+    alias: str,
+    columns: str,
+    after: str | None,
+    *conditions: _Condition | bool,
+) -> tuple[str, dict[str, Any]]:
+    """The query of a run's rows in `table`, by chunk and in the order of the file.
+
+    A submission's rows are inserted together and never singly removed, so `place`, counted from its first row, stays.
+    The range of seqs, known beforehand, lets DuckDB skip all other row groups.
+    """
+    span = snapshot.arrow("SELECT min(seq) AS first, max(seq) AS last FROM runs WHERE run = $run", {"run": run_id})
+    cursor = parse_cursor(after, tuple[Seq, Seq], "after")
+    where, parameters = _where(
+        (f"{alias}.run = $run AND {alias}.seq BETWEEN $first AND $last", {"run": run_id, **span.to_pylist()[0]}),
+        *conditions,
+        cursor
+        and (
+            f"({alias}.seq > $at_seq OR ({alias}.seq = $at_seq AND {alias}.rowid - b.base > $at_place))",
+            {"at_seq": cursor[0], "at_place": cursor[1]},
+        ),
+    )
+    sql = f"""
+        SELECT {columns}, {alias}.rowid - b.base AS place
+        FROM {table} {alias} JOIN (
+            SELECT seq, min(rowid) AS base FROM {table} WHERE seq BETWEEN $first AND $last GROUP BY seq
+        ) b ON b.seq = {alias}.seq
+        {where} ORDER BY {alias}.seq, place
+    """
+    return sql, parameters

@@ -1,0 +1,211 @@
+"""What answers are made of: a Struct per kind of row, and the page that carries them.
+
+The fields are the columns of the query that fills them, so JSON, CSV and Arrow of one answer agree, and OpenAPI comes
+from here. Times are UTC, durations seconds, sizes bytes; null is "the file does not say".
+"""
+
+from datetime import datetime
+from typing import Generic, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """Shared settings of the rows: immutable, by keyword, every field always present."""
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """Some of the rows, in order. `next` is the cursor of the rest, null if there is none."""
+
+    items: list[T]
+    next: str | None = None
+
+
+class ProjectSummary(Row, frozen=True, kw_only=True):
+    """What a project holds. `runs` counts what was sent again, and the chunks of one run, once."""
+
+    name: str
+    runs: int
+    series: int
+    measurements: int
+    tests: int
+    """Test results; 0 if the project only measures."""
+    submissions: int
+    announced: int
+    """Submissions whose processing has not ended."""
+    accepted: int
+    rejected: int
+    quarantined: int
+    last_received: datetime | None
+
+
+class Run(Row, frozen=True, kw_only=True):
+    """One run, or one chunk of it: chunks share the run id and differ in `seq`."""
+
+    run: str
+    seq: int
+    """Of its submission in the submissions log."""
+    ordinal: int
+    """Its place in the submission's file, from 0."""
+    submission: str
+    project: str
+    format: str
+    title: str | None
+    commit: str | None
+    commit_parents: list[str] | None
+    commit_time: datetime | None
+    commit_subject: str | None
+    branch: str | None
+    dirty: bool | None
+    started: datetime | None
+    finished: datetime | None
+    received: datetime
+    environment: str
+    """Fingerprint."""
+    environment_title: str
+    cpu: str | None
+    cores: int | None
+    ram_gib: int | None
+    os: str | None
+    runtime: str | None
+    machine: str | None
+    """JSON: everything else the file says of its machine."""
+    labels: dict[str, str]
+    trust: str
+    measurements: int
+    tests: int
+    passed: int
+    failed: int
+    duplicate_of: str | None
+    """The run id of the first run with the same content; this one then counts in no series."""
+    run_group: str | None
+    chunk: int | None
+    """Number of this chunk, from 1, if the run came in chunks."""
+    chunks: int | None
+
+
+class Measurement(Row, frozen=True, kw_only=True):
+    """One number of a run, with what is known of its samples. All numbers are in `unit`."""
+
+    run: str
+    seq: int
+    series: str
+    benchmark: str
+    params: str
+    """Canonical JSON object, empty if none."""
+    metric: str
+    unit: str
+    better: str
+    """`lower`, `higher`, or empty where the format does not say."""
+    value: float
+    n: int | None
+    min: float | None
+    max: float | None
+    mean: float | None
+    median: float | None
+    stddev: float | None
+    q1: float | None
+    q3: float | None
+    samples: list[float] | None
+    """Only if asked for."""
+    benchmark_version: str
+    derived: bool
+    extra: str | None
+    """JSON: what the format says besides."""
+
+
+class Test(Row, frozen=True, kw_only=True):
+    """The result of one test, or of one subtest of it."""
+
+    run: str
+    seq: int
+    test: str
+    subtest: str | None
+    status: str
+    status_text: str | None
+    """The sender's word where the status is `unknown`."""
+    expected: str | None
+    known_intermittent: list[str] | None
+    duration_seconds: float | None
+    message: str | None
+
+
+class Series(Row, frozen=True, kw_only=True):
+    """Measurements that may be compared in one line, and where the line stands."""
+
+    series: str
+    project: str
+    benchmark: str
+    params: str
+    metric: str
+    unit: str
+    better: str
+    benchmark_version: str
+    environment: str
+    environment_title: str
+    derived: bool
+    points: int
+    first_time: datetime | None
+    last_time: datetime | None
+    last_value: float | None
+    last_commit: str | None
+    last_run: str | None
+
+
+class Point(Row, frozen=True, kw_only=True):
+    """One measurement of a series in time: the commit's time, else when the run started, else when it was received."""
+
+    time: datetime
+    value: float
+    min: float | None
+    max: float | None
+    median: float | None
+    stddev: float | None
+    n: int | None
+    commit: str | None
+    commit_subject: str | None
+    branch: str | None
+    run: str
+    submission: str
+    seq: int
+    ordinal: int
+
+
+class SubmissionRow(Row, frozen=True, kw_only=True):
+    """One submission as lists show it; `submissions/{id}` has its problems."""
+
+    seq: int
+    id: str
+    project: str
+    state: str
+    format: str | None
+    """Null until processing has ended."""
+    sha256: str
+    size_bytes: int
+    media_type: str
+    received: datetime
+    announced: datetime
+    finished: datetime | None
+    revision: int | None
+    transform_version: int | None
+    problems_total: int
+    runs: int
+    measurements: int
+    tests: int
+
+
+class Status(Row, frozen=True, kw_only=True):
+    """How the system stands, as this dashboard sees it."""
+
+    lake_version: int
+    data_version: str
+    submissions_seq: int
+    """Last entry of the submissions log that is loaded."""
+    outcomes_seq: int
+    """Last entry of the outcomes log that is loaded."""
+    states: dict[str, int]
+    """Submissions by state."""
+    facts: dict[str, str | int | float | bool | None]
+    """What the server's other parts say of themselves."""

@@ -1,0 +1,175 @@
+"""The announcer: turns markers into entries, each object once, whatever dies when.
+
+A commit reads the head, *then* lists the markers, then swaps the head. The order matters: what is listed and not in
+the head as read was not announced before; if it was since, the head has changed and the swap fails. For this an entry
+leaves the head for a page only when a listing made after reading the head shows no marker of it.
+`tests/test_announcer_model.py` tries interleavings and crashes.
+
+Any number of announcers may work on a log; the losers of a swap start again.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from feed.announceable import Announceable, Describe
+from feed.atom import carriable, render_document
+from feed.choice import Choice, by_lane, entries_to_page, turns
+from feed.log import HeadState, LogReader
+from feed.sweep import unlinked_pages
+from infra.bucket import Buckets
+from schemas import keys
+from schemas.errors import Refused, SwapLost
+from schemas.keys import Marker, Page
+from schemas.records import Entry
+
+HEAD_KEEP = 100
+"""Entries that stay in the head when the older ones move to a page, which happens from twice as many on."""
+
+SWEEP_AGE = timedelta(days=7)
+"""Sweeps touch nothing younger; a writer that has not committed within an hour starts over."""
+
+_log = structlog.get_logger()
+_ATTEMPTS = 8
+_AHEAD = 64
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Announcer:
+    """Announces what waits for `reader`'s log. One thread calls it; `threads` of its own hide the storage's latency."""
+
+    def __init__(
+        self,
+        buckets: Buckets,
+        reader: LogReader,
+        describe: Describe,
+        *,
+        clock: Callable[[], datetime],
+        head_keep: int = HEAD_KEEP,
+        threads: int = 8,
+    ) -> None:
+        self._public = buckets.public
+        self._private = buckets.private
+        self._reader = reader
+        self._describe = describe
+        self._clock = clock
+        self._head_keep = head_keep
+        self._pool = ThreadPoolExecutor(threads, "announcer") if threads > 1 else None
+        self._start_lane = ""
+        self._damaged: set[Marker] = set()
+
+    def commit(self) -> int:
+        """Announce what waits, as far as one commit may go, and return the number of entries.
+
+        0 says that there was nothing to announce now, or that other announcers won every swap.
+        """
+        for _ in range(_ATTEMPTS):
+            head, waiting = self._look()
+            try:
+                return self._announce(head, waiting)
+            except SwapLost:
+                continue
+        return 0
+
+    def sweep(self, now: datetime) -> int:
+        """Remove what is older than a week and leads nowhere, and return how many objects went.
+
+        That is: markers whose object never came, and pages that were never linked.
+        """
+        orphans = [
+            marker
+            for marker in self._waiting()
+            if now - keys.nonce_time(marker.nonce) > SWEEP_AGE
+            and self._found(marker) is None
+            and marker not in self._damaged
+        ]
+        self._delete(orphans)
+        swept = len(orphans)
+        for key in unlinked_pages(self._reader):
+            with contextlib.suppress(FileNotFoundError):
+                if now - self._public.head(key).modified > SWEEP_AGE:
+                    self._public.delete(key)
+                    swept += 1
+        return swept
+
+    def _look(self) -> tuple[HeadState, list[Marker]]:
+        """The head, and the markers listed after it was read: never the other way round."""
+        head = self._reader.head()
+        return head, self._waiting()
+
+    def _waiting(self) -> list[Marker]:
+        found = map(keys.parse_marker, self._private.list(keys.pending_prefix(self._reader.log)))
+        return [marker for marker in found if marker]
+
+    def _announce(self, head: HeadState, waiting: list[Marker]) -> int:
+        announced = {entry.id for entry in head.entries}
+        self._delete(marker for marker in waiting if marker.id in announced)
+        choice = self._choose([marker for marker in waiting if marker.id not in announced])
+        self._delete(choice.stale)
+        if choice.entries:
+            self._append(head, choice.entries, {marker.id for marker in waiting})
+            self._delete(choice.markers)
+        self._start_lane = choice.next_lane
+        return len(choice.entries)
+
+    def _choose(self, waiting: list[Marker]) -> Choice:
+        """What to announce now. Objects are read no further than the commit can take them."""
+        self._damaged.intersection_update(waiting)
+        choice = Choice()
+        lanes = by_lane((marker for marker in waiting if marker not in self._damaged), self._start_lane)
+        offered = turns(lanes, choice.held)
+        while not choice.full and (ahead := list(islice(offered, _AHEAD))):
+            for marker, found in zip(ahead, self._each(self._found, ahead), strict=True):
+                choice.offer(marker, found)
+        return choice
+
+    def _found(self, marker: Marker) -> Announceable | None:
+        """The marker's object. A damaged one is reported, passed over, and in nobody's way."""
+        try:
+            return self._describe(self._public, marker)
+        except Refused as error:
+            _log.warning("this object cannot be announced", marker=marker.key, reason=str(error))
+            self._damaged.add(marker)
+            return None
+
+    def _append(self, head: HeadState, chosen: list[Entry], marked: set[str]) -> None:
+        """Swap in a head with `chosen`; SwapLost if it has changed since. Entries that leave it go to a page first."""
+        first = head.last_seq + 1
+        now = max([self._clock(), *(entry.updated for entry in head.entries[-1:])])
+        added = [
+            carriable(msgspec.structs.replace(entry, seq=first + at, batch=first, updated=now))
+            for at, entry in enumerate(chosen)
+        ]
+        paged = entries_to_page(head.entries, marked, self._head_keep)
+        previous = self._write_page(paged, head.previous) if paged else head.previous
+        entries = (*head.entries[len(paged) :], *added)
+        body = render_document(self._reader.log, entries, archive=False, previous=previous)
+        etag = self._public.swap(keys.feed_head(self._reader.log), body, etag=head.etag)
+        self._reader.remember(HeadState(etag, entries, previous))
+
+    def _write_page(self, entries: tuple[Entry, ...], previous: str) -> str:
+        """The key of the page of `entries`; the same page may be there already, left by one who lost or died."""
+        body = render_document(self._reader.log, entries, archive=True, previous=previous)
+        digest16 = hashlib.sha256(body).hexdigest()[:16]
+        page = Page(self._reader.log, entries[0].seq, entries[-1].seq, digest16)
+        with contextlib.suppress(FileExistsError):
+            self._public.create(page.key, body)
+        return page.key
+
+    def _delete(self, markers: Iterable[Marker]) -> None:
+        self._each(self._private.delete, [marker.key for marker in markers])
+
+    def _each(self, call: Callable[[T], R], items: list[T]) -> list[R]:
+        """`call` of each item, in order; several at a time where that pays."""
+        if self._pool is None or len(items) < 4:
+            return [call(item) for item in items]
+        return list(self._pool.map(call, items))

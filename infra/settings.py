@@ -1,0 +1,92 @@
+"""All settings, read once at the program's entry and passed from there. Nobody else reads the environment.
+
+Order: command line, then `RUNFEED_<NAME>` in the environment, then `runfeed.toml` in the data folder, then the default.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import Refused
+
+DEFAULT_PORT = 8765
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a running Runfeed needs to know. Defaults run everything locally."""
+
+    data: Path = field(
+        default=Path("data"), metadata={"help": "folder of the buckets, the dashboard's file and the spool"}
+    )
+    bucket: str = field(
+        default="", metadata={"help": "s3://name[/prefix] to keep the public bucket there; empty: a folder"}
+    )
+    private_bucket: str = field(
+        default="", metadata={"help": "s3://name[/prefix] of the private bucket, if bucket is set"}
+    )
+    host: str = field(default="127.0.0.1", metadata={"help": "address to listen on"})
+    port: int = field(default=DEFAULT_PORT, metadata={"help": "port to listen on; 0 takes a free one"})
+    allow_anonymous: bool = field(
+        default=False, metadata={"help": "take uploads without a token on addresses other than loopback"}
+    )
+    max_blob_bytes: int = field(default=1 << 30, metadata={"help": "largest upload, as sent"})
+    max_decoded_bytes: int = field(default=1 << 30, metadata={"help": "largest file after decompression"})
+    max_uploads: int = field(default=64, metadata={"help": "uploads at once; more get 429"})
+    worker_threads: int = field(default=2, metadata={"help": "batches transformed at once"})
+    duckdb_memory: str = field(default="400MB", metadata={"help": "DuckDB's memory limit"})
+    log_level: str = field(default="warning", metadata={"help": "debug, info, warning or error"})
+
+    @property
+    def on_loopback(self) -> bool:
+        return self.host in LOOPBACK
+
+
+def read_settings(environ: Mapping[str, str], given: Mapping[str, Any]) -> Settings:
+    """Settings from what the command line gave (None: nothing), the environment and the data folder's file.
+
+    Raises Refused 422 for an unknown name in the file or a value of the wrong type.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    data = Path(given.get("data") or environ.get("RUNFEED_DATA") or Settings.data)
+    file = data / "runfeed.toml"
+    written = tomllib.loads(file.read_text()) if file.is_file() else {}
+    known = {one.name: one for one in fields(Settings)}
+    for name in written:
+        if name not in known or name == "data":
+            raise Refused(
+                f"{file} {name}", "one of " + ", ".join(sorted(set(known) - {"data"})), repr(name), status=422
+            )
+    values: dict[str, Any] = {"data": data}
+    for name, one in known.items():
+        if name == "data":
+            continue
+        for where, source in (("command line", given), (str(file), written)):
+            variable = f"RUNFEED_{name.upper()}"
+            if source is written and variable in environ:
+                values[name] = _parsed(variable, environ[variable], type(one.default))
+                break
+            if name in source:
+                values[name] = _parsed(f"{where} {name}", source[name], type(one.default))
+                break
+    return Settings(**values)
+
+
+def _parsed(where: str, value: Any, wanted: type) -> Any:
+    if wanted is bool and isinstance(value, str):
+        if value.lower() in ("1", "true", "yes", "on"):
+            return True
+        if value.lower() in ("0", "false", "no", "off", ""):
+            return False
+        raise Refused(where, "true or false", repr(value), status=422)
+    if wanted is int and isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError as error:
+            raise Refused(where, "a whole number", repr(value), status=422) from error
+    if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+        raise Refused(where, wanted.__name__, repr(value), status=422)
+    return value

@@ -1,0 +1,31 @@
+"""The two buckets that the settings name."""
+
+from collections.abc import Mapping
+
+from infra.bucket import Bucket, Buckets
+from infra.folder import FolderBucket
+from infra.settings import Settings
+from schemas.errors import Refused
+
+
+def open_buckets(settings: Settings, environ: Mapping[str, str]) -> Buckets:
+    """Folders below the data folder, or S3 where `bucket` and `private_bucket` say so.
+
+    `environ` is where S3's keys and endpoint come from. Raises Refused for settings that do not fit, or for a store
+    that lacks conditional writes.
+    """
+    if not settings.bucket:
+        return Buckets(FolderBucket(settings.data / "public"), FolderBucket(settings.data / "private"))
+    if not settings.private_bucket:
+        raise Refused(
+            "private_bucket", "a second bucket: nothing private may lie in the public one", "none", status=422
+        )
+    return Buckets(_open_s3(settings.bucket, environ), _open_s3(settings.private_bucket, environ))
+
+
+def _open_s3(url: str, environ: Mapping[str, str]) -> Bucket:
+    from infra.s3 import open_s3
+
+    bucket = open_s3(url, environ)
+    bucket.check_conditional_writes()
+    return bucket

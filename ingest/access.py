@@ -1,0 +1,80 @@
+"""Who may push what: decided from the request's facts, pure; and the project's documents behind the decision."""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from infra.bucket import Buckets
+from infra.settings import LOOPBACK, Settings
+from ingest.projects import add_project, read_project
+from ingest.tokens import check_scope, token_for
+from schemas.errors import Refused
+from schemas.records import ProjectRules, Trust
+
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """What the connection tells of the sender. Header names are lower-case."""
+
+    address: str
+    headers: Mapping[str, str]
+
+
+def is_truly_local(caller: Caller, settings: Settings) -> bool:
+    """Whether a program on this machine calls, and not a web page or a proxy on somebody's behalf.
+
+    The server is bound to loopback, the peer is loopback, the Host names loopback (a rebound DNS name does not), no
+    foreign Origin asks (a web page elsewhere), and nothing was forwarded.
+    """
+    headers = caller.headers
+    if not settings.on_loopback or caller.address not in LOOPBACK:
+        return False
+    if any(name in headers for name in _FORWARDED):
+        return False
+    if _host(headers.get("host", "")) not in LOOPBACK:
+        return False
+    origin = headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == headers.get("host")
+
+
+def trust_of(caller: Caller, project: str, settings: Settings, buckets: Buckets, now: datetime) -> Trust:
+    """How far the sender is known; Refused 401 or 403 if not far enough to push to `project`."""
+    authorization = caller.headers.get("authorization")
+    if authorization is not None:
+        scheme, _, secret = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not secret.strip():
+            raise Refused("Authorization", "Bearer <token>", f"scheme {scheme[:20]!r}", status=401)
+        token = token_for(buckets.private, secret.strip(), now)
+        check_scope(token, project)
+        return Trust(kind="token", name=token.name)
+    if is_truly_local(caller, settings):
+        return Trust(kind="local")
+    if not settings.allow_anonymous:
+        raise Refused("Authorization", "Bearer <token>", "no token, from a sender that is not local", status=401)
+    return Trust(kind="anonymous")
+
+
+def rules_for(buckets: Buckets, project: str, trust: Trust, now: datetime) -> ProjectRules:
+    """The rules of `project`; a local sender's first push creates it, others need one that exists."""
+    try:
+        _, rules = read_project(buckets, project)
+    except FileNotFoundError as error:
+        if trust.kind != "local":
+            raise Refused("project", "a project that exists", repr(project), status=403) from error
+        with contextlib.suppress(FileExistsError):  # somebody else's first push was faster
+            add_project(buckets, project, now)
+        rules = ProjectRules(name=project)
+    if trust.kind == "anonymous" and not rules.anonymous:
+        raise Refused("Authorization", f"a token: {project} takes no anonymous uploads", "none", status=401)
+    return rules
+
+
+def _host(header: str) -> str:
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""

@@ -1,0 +1,72 @@
+"""Admission: from received bytes to a receipt. The order of the writes is the promise.
+
+    blob            create-only; the same bytes are kept once
+    marker          private: <id> waits to be announced, under this nonce
+    submission      create-only; the first of several writers wins and its nonce counts
+    receipt         from here on nothing loses the submission
+
+A death between any two steps leaves at most a blob nobody names or a marker without a submission, both harmless.
+"""
+
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from feed.announceable import write_marker
+from infra.bucket import Buckets
+from schemas import keys
+from schemas.records import Blob, Context, Receipt, Submission, Trust, submission_id
+
+
+def admit(
+    buckets: Buckets,
+    body: bytes | Path,
+    blob: Blob,
+    *,
+    project: str,
+    format: str,
+    context: Context,
+    trust: Trust,
+    now: datetime,
+) -> Receipt:
+    """Keep `body` and return its receipt; `status` says whether it was new. Idempotent.
+
+    `body` is the bytes that `blob.sha256` was computed over, or a file of them that nobody writes to any more. Raises
+    StorageFull or Unavailable, and then gives no receipt.
+    """
+    identity = submission_id(sha256=blob.sha256, project=project, format=format, context=context, trust=trust)
+    nonce = keys.new_nonce(now)
+    submission = Submission(
+        id=identity,
+        nonce=nonce,
+        project=project,
+        format=format,
+        blob=blob,
+        context=context,
+        trust=trust,
+        received=now,
+    )
+    _create_once(buckets, keys.blob(blob.sha256), body)
+    marker = keys.Marker(keys.SUBMISSIONS_LOG, project, nonce, identity)
+    write_marker(buckets.private, marker)
+    created = _create_once(buckets, keys.submission(identity), msgspec.json.encode(submission))
+    if not created:
+        buckets.private.delete(marker.key)
+    return Receipt(
+        id=identity,
+        project=project,
+        sha256=blob.sha256,
+        size_bytes=blob.size_bytes,
+        status="created" if created else "known",
+        url=f"/api/v1/submissions/{identity}",
+        page=f"/submissions/{identity}",
+    )
+
+
+def _create_once(buckets: Buckets, key: str, body: bytes | Path) -> bool:
+    try:
+        buckets.public.create(key, body)
+    except FileExistsError:
+        return False
+    return True

@@ -1,0 +1,214 @@
+"""pytest-benchmark: the JSON of `pytest --benchmark-json=FILE`, and the files that `--benchmark-autosave` keeps.
+
+    {"machine_info": {…}, "commit_info": {…}, "datetime": …, "version": …,
+     "benchmarks": [{"fullname": …, "params": …, "param": …, "stats": {…, "data": […]}, …}]}
+
+One file is one run; each benchmark is one measurement with metric `time`, unit `s`, better `lower`.
+
+| field | becomes | notes |
+|---|---|---|
+| fullname | benchmark | without the `[…]` at its end if params are given |
+| params, param | params | see below |
+| stats.median | value | else mean, else min: one slow round moves the mean and not the median |
+| stats.min, max, mean, median, stddev, q1, q3 | the same | seconds per iteration |
+| stats.rounds | n | a round is one sample |
+| stats.data | samples | present with `--benchmark-save-data` |
+| other stats, group, options, extra_info | extra | `cprofile` stays in the blob |
+| machine_info | cpu, cores, os, runtime; machine | node name and the rest only in machine; a user's name nowhere |
+| commit_info | commit, branch, dirty, commit_time | `unversioned` and `unknown` are no commit |
+| commit_info.project, version | title, label `tool` | |
+| datetime | started | UTC where it has no offset |
+
+**Identity.** pytest tells tests apart by the id in brackets (`param`), people by the arguments (`params`). params holds
+the arguments that are plain values; if they alone do not spell the id, the id is added under the key `[id]`, which no
+argument can have. So two tests never share a series, and an argument that prints its address in memory
+(`UNSERIALIZABLE[<function f at 0x7f…>]`) does not start a new one each time: such arguments are in extra.
+
+**Dialects.** 2.5.0 has no param, params, extra_info, ops, total or machine_info.cpu, and a shorter commit_info; its
+benchmarks keep their full name. For Linux the tool knows the kernel's version only: the os is `Linux 6`.
+
+Definition: https://pytest-benchmark.readthedocs.io/ and `pytest_benchmark/stats.py`.
+"""
+
+from typing import Annotated, Any
+
+import msgspec
+
+from processor.decode import Buffer
+from processor.formats import Format
+from processor.instants import parse_instant
+from processor.mended import every_problem, read_mended
+from processor.shape import Shape
+from processor.tables import RunFacts, RunRows, Tables
+from schemas.problems import problem_of
+from schemas.records import Commit, Machine
+
+_NO_COMMIT = {"", "unversioned", "unknown"}
+_NO_BRANCH = {"(unknown)", "(detached head)"}
+_PERSONS = {"user", "username"}
+"""Keys that the tool's manual proposes to add to machine_info."""
+
+
+class Document(msgspec.Struct):
+    benchmarks: list[msgspec.Raw]
+    machine_info: dict[str, Any] | None = None
+    commit_info: dict[str, Any] | None = None
+    datetime: str | None = None
+    version: str | None = None
+
+
+class Stats(msgspec.Struct, gc=False):
+    min: float | None = None
+    max: float | None = None
+    mean: float | None = None
+    median: float | None = None
+    stddev: float | None = None
+    q1: float | None = None
+    q3: float | None = None
+    rounds: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] | None = None
+    data: list[float] | None = None
+    iterations: int | None = None
+    iqr: float | None = None
+    ld15iqr: float | None = None
+    hd15iqr: float | None = None
+    outliers: str | None = None
+    ops: float | None = None
+    total: float | None = None
+
+
+class Benchmark(msgspec.Struct):
+    fullname: str
+    stats: Stats
+    name: str = ""
+    group: str | None = None
+    param: str | None = None
+    params: dict[str, Any] | None = None
+    options: dict[str, Any] | None = None
+    extra_info: Any = None
+
+
+_MORE_STATS = ("iterations", "iqr", "ld15iqr", "hd15iqr", "outliers", "ops", "total")
+
+
+def claims(shape: Shape) -> bool:
+    return (
+        shape.kind == "object" and "benchmarks" in shape.keys and bool({"machine_info", "commit_info"} & {*shape.keys})
+    )
+
+
+def read(data: Buffer, out: Tables) -> None:
+    document: Document = read_mended(data, Document, out)
+    run = out.run(_facts(document))
+    if document.datetime and run.facts.started is None:
+        run.flag("/datetime", "a time in ISO 8601", repr(document.datetime[:80]))
+    for index, item in enumerate(document.benchmarks):
+        where = f"/benchmarks/{index}"
+        try:
+            _add(run, where, msgspec.json.decode(item, type=Benchmark))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            for problem in every_problem(item, Benchmark, where) or [problem_of(error, where)]:
+                run.refuse(problem.where, problem.expected, problem.found)
+
+
+def _add(run: RunRows, where: str, item: Benchmark) -> None:
+    stats = item.stats
+    name = next((name for name in ("median", "mean", "min") if getattr(stats, name) is not None), None)
+    if name is None:
+        run.refuse(f"{where}/stats", "median, mean or min", "none of them")
+        return
+    benchmark, params, other_params = _identity(item)
+    extra = {"group": item.group, "options": item.options, "extra_info": item.extra_info, "params": other_params}
+    extra |= {name: getattr(stats, name) for name in _MORE_STATS}
+    run.measurement(
+        where=f"{where}/stats/{name}",
+        benchmark=benchmark,
+        metric="time",
+        value=getattr(stats, name),
+        unit="s",
+        better="lower",
+        params=params,
+        samples=stats.data or None,
+        n=stats.rounds,
+        min=stats.min,
+        max=stats.max,
+        mean=stats.mean,
+        median=stats.median,
+        stddev=stats.stddev,
+        q1=stats.q1,
+        q3=stats.q3,
+        extra={key: value for key, value in extra.items() if value not in (None, {}, "")},
+    )
+
+
+def _identity(item: Benchmark) -> tuple[str, dict[str, Any] | None, dict[str, Any]]:
+    """(benchmark, params, arguments that are no part of the identity)."""
+    if item.params is None:
+        return item.fullname, None, {}
+    plain = {name: value for name, value in item.params.items() if _is_plain(value)}
+    other = {name: value for name, value in item.params.items() if name not in plain}
+    id = item.param if item.param is not None else item.name.partition("[")[2].removesuffix("]")
+    benchmark = item.fullname.removesuffix(f"[{id}]")
+    if benchmark == item.fullname:  # the id is not where it is spelt: leave the name as it is
+        return benchmark, plain, other
+    if id != "-".join(str(value) for value in item.params.values()):
+        plain["[id]"] = id
+    return benchmark, plain, other
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, str):
+        return not value.startswith("UNSERIALIZABLE[")
+    return value is None or isinstance(value, bool | int | float)
+
+
+def _facts(document: Document) -> RunFacts:
+    info = document.machine_info or {}
+    machine_info = {key: value for key, value in info.items() if key not in _PERSONS}
+    commit_info = document.commit_info or {}
+    cpu = machine_info.get("cpu")
+    cpu = cpu if isinstance(cpu, dict) else {}
+    cores = cpu.get("count")
+    version = ".".join(_text(machine_info, "python_version").split(".")[:2])
+    machine = Machine(
+        cpu=_text(cpu, "brand_raw") or _text(cpu, "brand"),
+        cores=cores if isinstance(cores, int) and 0 < cores < 1 << 31 else None,
+        os=_os(_text(machine_info, "system"), _text(machine_info, "release")),
+        runtime=f"{_text(machine_info, 'python_implementation')} {version}".strip(),
+    )
+    return RunFacts(
+        title=_text(commit_info, "project"),
+        commit=_commit(commit_info),
+        started=parse_instant(document.datetime) if document.datetime else None,
+        machine=machine,
+        machine_extra=machine_info or None,
+        labels={"tool": f"pytest-benchmark {document.version or ''}".strip()},
+    )
+
+
+def _commit(info: dict[str, Any]) -> Commit | None:
+    id, branch, dirty = _text(info, "id"), _text(info, "branch"), info.get("dirty")
+    if id in _NO_COMMIT:
+        return None
+    return Commit(
+        id=id,
+        time=parse_instant(_text(info, "time")),
+        branch="" if branch in _NO_BRANCH else branch,
+        dirty=dirty if isinstance(dirty, bool) else None,
+    )
+
+
+def _os(system: str, release: str) -> str:
+    """Name and major version, from what `platform.system()` and `platform.release()` say."""
+    major = release.partition(".")[0]
+    if system == "Darwin" and major.isascii() and major.isdigit():
+        kernel = int(major[:4])
+        return f"macOS {kernel + 1 if kernel >= 25 else kernel - 9}" if kernel >= 20 else "macOS 10"
+    return f"{system} {major}".strip()
+
+
+def _text(info: dict[str, Any], key: str) -> str:
+    value = info.get(key)
+    return value.strip() if isinstance(value, str) else ""
+
+
+FORMAT = Format(id="pytest-benchmark", title="pytest-benchmark JSON", claims=claims, read=read)

@@ -1,0 +1,333 @@
+"""wptreport: what wptrunner's `--log-wptreport` writes, and what wpt.fyi takes.
+
+Defined by the tool itself:
+<https://github.com/web-platform-tests/wpt/blob/master/tools/wptrunner/wptrunner/formatters/wptreport.py>
+
+A file is one run; its results become rows of `tests`.
+
+| field | becomes | notes |
+|---|---|---|
+| run_info.product, .browser_version | title | `chrome 120.0.6099.5` |
+| run_info.revision | commit | as it stands, however short; empty is none |
+| run_info.os, .linux_distro, .os_version, .version | os | name, major version: `Ubuntu 22.04`, `macOS 14`, `Windows 11` |
+| all of run_info but the revision | machine | the processor too: it is an architecture, no CPU model |
+| subsuites, screenshots, lsan_leaks, mozleak | machine | under `wptreport`; of the last three only how many |
+| time_start, time_end | started, finished | milliseconds since 1970; below 10^11 they are seconds |
+| results[].test with .subsuite | test | see below |
+| results[].subtests[].name | subtest | null in the row of the test itself |
+| status | status | lower case; unknown, empty or missing: `unknown` with its text, flagged |
+| expected | expected | lower case; only where it differs from the status |
+| known_intermittent | known_intermittent | lower case |
+| duration | duration_seconds | sent in milliseconds, of whole tests only |
+| message | message | |
+
+**Identity.** A test is named by its id as sent; one of a subsuite by `subsuite:id`, as wptrunner's output writes it.
+So that no two ids ever meet, `%`, `:` and `/` in a subsuite's name are percent-encoded, and an id that has a colon
+before its first slash gets an empty subsuite in front (`:urn:x`). Names that repeat (a subtest in its test, a test in
+the report) are all kept, as rows of their own.
+
+**Refused** is the run, whole, where a result cannot be told apart or read: a missing test id or subtest name, subtests
+or results that are no array, text that is no UTF-8. A report with holes would pass for a complete one. **Kept and
+flagged** is what costs less than a row: an unknown status, a number or text of the wrong type, half a character (it
+becomes U+FFFD). `asserts` and the pictures themselves stay in the blob.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeVar
+
+import msgspec
+
+from processor.decode import Buffer, mended_surrogates, read_json
+from processor.formats import Format
+from processor.instants import instant_of_number
+from processor.shape import Shape
+from processor.tables import RunFacts, RunRows, Tables, canonical_json
+from schemas.problems import problem_of
+from schemas.records import Commit, Machine
+from schemas.tables import STATUSES
+
+T = TypeVar("T")
+
+_ABSENT = msgspec.Raw(b"null")
+_STATUS = {word.upper(): word for word in STATUSES if word != "unknown"}
+_DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_HEAD_BYTES = 1 << 16
+
+
+class Subtest(msgspec.Struct, gc=False):
+    name: str
+    status: str = ""
+    message: str | None = None
+    expected: str | None = None
+    known_intermittent: tuple[str, ...] | None = None
+
+
+class Result(msgspec.Struct, gc=False):
+    test: str
+    status: str = ""
+    subsuite: str | None = None
+    message: str | None = None
+    duration: float | None = None
+    expected: str | None = None
+    known_intermittent: tuple[str, ...] | None = None
+    subtests: list[Subtest] | None = None
+
+
+class Report(msgspec.Struct, gc=False):
+    """The top level. Values stay undecoded, so that one bad value does not hide the others."""
+
+    results: msgspec.Raw = _ABSENT
+    run_info: msgspec.Raw = _ABSENT
+    time_start: msgspec.Raw = _ABSENT
+    time_end: msgspec.Raw = _ABSENT
+    subsuites: msgspec.Raw = _ABSENT
+    screenshots: msgspec.Raw = _ABSENT
+    lsan_leaks: msgspec.Raw = _ABSENT
+    mozleak: msgspec.Raw = _ABSENT
+
+
+_RESULT = msgspec.json.Decoder(Result)
+
+
+def claims(shape: Shape) -> bool:
+    """By `run_info`, by `time_start` beside results, or by results that hold subtests."""
+    if shape.kind != "object":
+        return False
+    keys = shape.keys
+    if "run_info" in keys or {"results", "time_start"} <= keys.keys():
+        return True
+    head = bytes(memoryview(keys["results"])[:_HEAD_BYTES]) if "results" in keys else b""
+    return head[:1] == b"[" and b'"test"' in head and b'"subtests"' in head
+
+
+def read(data: Buffer, out: Tables) -> None:
+    report = _report(data, out)
+    problems: list[tuple[str, str, str]] = []
+    facts = _facts(report, lambda *problem: problems.append(problem))
+    run = out.run(facts)
+    for problem in problems:
+        run.flag(*problem)
+    try:
+        results = msgspec.json.decode(report.results, type=list[msgspec.Raw])
+    except _DECODE_ERRORS as error:
+        problem_there = problem_of(error, "/results")
+        run.refuse(problem_there.where, "an array of results", problem_there.found)
+        return
+    for index, raw in enumerate(results):
+        try:
+            result: Result | None = _RESULT.decode(raw)
+        except _DECODE_ERRORS:
+            result = _mended_result(run, f"/results/{index}", raw)
+        if result is not None:
+            _add(run, index, result)
+
+
+def _report(data: Buffer, out: Tables) -> Report:
+    """The top level; halves of characters anywhere in the report are replaced then, flagged."""
+    try:
+        return msgspec.json.decode(data, type=Report)
+    except _DECODE_ERRORS:
+        mended, count = mended_surrogates(data)
+        report: Report = read_json(mended, Report)
+        out.problem("/", "whole characters", f"{count} halves of a surrogate pair, now U+FFFD", effect="kept")
+        return report
+
+
+# --- rows ---
+
+
+def _add(run: RunRows, index: int, result: Result) -> None:
+    subtests = result.subtests or ()
+    items: list[Result | Subtest] = [result, *subtests]
+    statuses = [_STATUS.get(item.status) for item in items]
+    words: list[str | None] = [None] * len(items)
+    if None in statuses:
+        for at, status in enumerate(statuses):
+            if status is None:
+                words[at] = items[at].status
+                where = f"/results/{index}" + (f"/subtests/{at - 1}" if at else "")
+                run.flag(f"{where}/status", "one of " + ", ".join(_STATUS), repr(words[at])[:80])
+    duration = result.duration
+    if duration is not None and duration < 0:
+        run.flag(f"/results/{index}/duration", "milliseconds from 0", repr(duration))
+        duration = None
+    run.test_rows(
+        test=[test_name(result.subsuite, result.test)] * len(items),
+        subtest=[None, *[subtest.name for subtest in subtests]],
+        status=[status or "unknown" for status in statuses],
+        status_text=words,
+        expected=[_other_than(item.status, item.expected) for item in items],
+        known_intermittent=[
+            [word.lower() for word in item.known_intermittent] if item.known_intermittent else None for item in items
+        ],
+        duration_seconds=[None if duration is None else duration / 1000, *[None] * len(subtests)],
+        message=[item.message for item in items],
+    )
+
+
+def test_name(subsuite: str | None, test: str) -> str:
+    """The identity of a test; see the module's docstring."""
+    if subsuite:
+        return f"{subsuite.replace('%', '%25').replace(':', '%3A').replace('/', '%2F')}:{test}"
+    if test[:1] != "/" and ":" in test.split("/", 1)[0]:
+        return ":" + test
+    return test
+
+
+def _other_than(status: str, expected: str | None) -> str | None:
+    return expected.lower() if expected and expected != status else None
+
+
+# --- results that do not fit at first ---
+
+
+def _mended_result(run: RunRows, where: str, raw: msgspec.Raw) -> Result | None:
+    """The result without what is wrong in it, flagged; None (and the run refused) where too little is left."""
+    try:
+        value = msgspec.json.decode(raw)
+    except _DECODE_ERRORS as error:
+        problem = problem_of(error, where)
+        run.refuse(problem.where, problem.expected, problem.found)
+        return None
+    if not isinstance(value, dict):
+        run.refuse(where, "an object", _found(value))
+        return None
+    test, subtests = value.get("test"), value.get("subtests")
+    if not isinstance(test, str):
+        run.refuse(f"{where}/test", "a test id", _found(test))
+        return None
+    if subtests is not None and not isinstance(subtests, list):
+        run.refuse(f"{where}/subtests", "an array", _found(subtests))
+        return None
+    made = [_mended_subtest(run, f"{where}/subtests/{at}", subtest) for at, subtest in enumerate(subtests or [])]
+    duration = value.get("duration")
+    if duration is not None and (isinstance(duration, bool) or not isinstance(duration, int | float)):
+        run.flag(f"{where}/duration", "milliseconds", _found(duration))
+        duration = None
+    return Result(
+        test=test,
+        subsuite=_text(run, f"{where}/subsuite", value.get("subsuite")),
+        duration=duration,
+        subtests=[subtest for subtest in made if subtest],
+        **_verdict(run, where, value),
+    )
+
+
+def _mended_subtest(run: RunRows, where: str, value: Any) -> Subtest | None:
+    if not isinstance(value, dict):
+        run.refuse(where, "an object", _found(value))
+        return None
+    name = value.get("name")
+    if not isinstance(name, str):
+        run.refuse(f"{where}/name", "a subtest's name", _found(name))
+        return None
+    return Subtest(name=name, **_verdict(run, where, value))
+
+
+def _verdict(run: RunRows, where: str, value: dict[str, Any]) -> dict[str, Any]:
+    """The fields that tests and subtests share."""
+    status, intermittent = value.get("status"), value.get("known_intermittent")
+    words = isinstance(intermittent, list) and all(isinstance(word, str) for word in intermittent)
+    if intermittent is not None and not words:
+        run.flag(f"{where}/known_intermittent", "an array of statuses", _found(intermittent))
+    return {
+        # What is no text is an unknown status, flagged where the row is made.
+        "status": status if isinstance(status, str) else "" if status is None else canonical_json(status),
+        "message": _text(run, f"{where}/message", value.get("message")),
+        "expected": _text(run, f"{where}/expected", value.get("expected")),
+        "known_intermittent": tuple(intermittent) if intermittent and words else None,
+    }
+
+
+def _text(run: RunRows, where: str, value: Any) -> str | None:
+    """Text as it is; another value as JSON, flagged."""
+    if value is None or isinstance(value, str):
+        return value
+    run.flag(where, "text", _found(value))
+    return canonical_json(value)
+
+
+def _found(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    return canonical_json(value)[:80]
+
+
+# --- facts of the run ---
+
+
+def _facts(report: Report, flag: Callable[[str, str, str], None]) -> RunFacts:
+    info: dict[str, Any] = _value(report.run_info, dict[str, Any], "/run_info", "an object", flag) or {}
+    revision = info.get("revision")
+    if revision is not None and not isinstance(revision, str):
+        flag("/run_info/revision", "text", _found(revision))
+        revision = None
+    extra: dict[str, Any] = {key: value for key, value in info.items() if key != "revision"}
+    beside = {"subsuites": _value(report.subsuites, dict[str, Any], "/subsuites", "an object", flag)}
+    for name in ("screenshots", "lsan_leaks", "mozleak"):
+        counted = dict[str, msgspec.Raw] | list[msgspec.Raw]
+        held = _value(getattr(report, name), counted, f"/{name}", "an array or object", flag)
+        beside[name] = len(held) if held is not None else None
+    if beside := {name: value for name, value in beside.items() if value}:
+        extra["wptreport"] = beside
+    return RunFacts(
+        title=" ".join(part for part in (_plain(info.get("product")), _plain(info.get("browser_version"))) if part),
+        commit=Commit(id=revision) if revision else None,
+        started=_time(report.time_start, "/time_start", flag),
+        finished=_time(report.time_end, "/time_end", flag),
+        machine=Machine(os=_os(info)),
+        machine_extra=extra,
+    )
+
+
+def _value(
+    raw: msgspec.Raw, type: type[T] | Any, where: str, expected: str, flag: Callable[[str, str, str], None]
+) -> T | None:
+    """`raw` as `type`; None, flagged, where it is none."""
+    if bytes(memoryview(raw)[:4]) == b"null":
+        return None
+    try:
+        decoded: T = msgspec.json.decode(raw, type=type)
+    except _DECODE_ERRORS as error:
+        problem = problem_of(error, where)
+        flag(problem.where, expected if problem.where == where else problem.expected, problem.found)
+        return None
+    return decoded
+
+
+def _time(raw: msgspec.Raw, where: str, flag: Callable[[str, str, str], None]) -> datetime | None:
+    expected = "milliseconds since 1970"
+    number: int | float | None = _value(raw, int | float, where, expected, flag)
+    if number is None:
+        return None
+    instant = instant_of_number(number)
+    if instant is None:
+        flag(where, expected, repr(number)[:80])
+    return instant
+
+
+def _plain(value: Any) -> str:
+    """Text or a number as text; anything else is nothing to show."""
+    return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+
+
+def _os(info: dict[str, Any]) -> str:
+    """Name and major version, as `schemas.records.Machine.os` has them; empty if the report names no system."""
+    system, release, version = (_plain(info.get(key)) for key in ("os", "os_version", "version"))
+    parts = release.split(".")
+    if system == "linux":
+        system = _plain(info.get("linux_distro")) or (version.removesuffix(release).strip() if release else "")
+        # Ubuntu's releases of one year are as far apart as two majors elsewhere.
+        return f"{system or 'Linux'} {release if system == 'Ubuntu' else parts[0]}".strip()
+    if system == "mac":
+        return "macOS " + ".".join(parts[:2] if parts[0] == "10" else parts[:1]) if release else "macOS"
+    if system == "win":
+        build = version.split(".")[2:3]
+        eleven = parts[0] == "10" and build and build[0].isdecimal() and int(build[0]) >= 22_000
+        return f"Windows {'11' if eleven else parts[0]}".strip()
+    # A report from an emulator gives the host's version beside the guest's name.
+    return system if "linux_distro" in info else f"{system} {parts[0]}".strip()
+
+
+FORMAT = Format(id="wptreport", title="Web Platform Tests report", claims=claims, read=read)

@@ -1,0 +1,79 @@
+"""Parts and outcomes: how a batch's rows become Parquet files, and how its outcome commits them.
+
+Same rows, same bytes, same key: a batch that is processed twice makes the same parts, and of its outcomes of one
+revision only the first is created.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feed.announceable import write_marker
+from infra.bucket import Bucket, Buckets
+from schemas import keys
+from schemas.records import LakeVersion, Outcome, PartRef
+from schemas.tables import TABLES
+
+ROW_GROUP_ROWS = 122_880
+"""DuckDB's own row group, so that one is loaded as it is."""
+
+
+def parquet_bytes(table: str, batches: Sequence[pa.RecordBatch]) -> bytes:
+    """One table's rows as a zstd Parquet file; text that repeats is dictionary-encoded."""
+    rows = pa.Table.from_batches(batches, schema=TABLES[table]).unify_dictionaries()
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink, compression="zstd", row_group_size=ROW_GROUP_ROWS, write_page_index=False)
+    return bytes(sink.getvalue())
+
+
+def write_parts(
+    public: Bucket, lake_version: int, first: int, last: int, batches: dict[str, list[pa.RecordBatch]]
+) -> list[PartRef]:
+    """Write a part per table that has rows; what is there already stays."""
+    parts = []
+    for table, of_table in batches.items():
+        rows = sum(batch.num_rows for batch in of_table)
+        if not rows:
+            continue
+        body = parquet_bytes(table, of_table)
+        sha256 = hashlib.sha256(body).hexdigest()
+        key = keys.part(lake_version, table, first, last, sha256[:16])
+        with contextlib.suppress(FileExistsError):  # an earlier delivery of this batch came this far
+            public.create(key, body)
+        parts.append(PartRef(table=table, key=key, sha256=sha256, size_bytes=len(body), rows=rows))
+    return parts
+
+
+def publish_outcome(buckets: Buckets, lake_version: int, outcome: Outcome) -> bool:
+    """Marker, then outcome: the commit of processing. False if somebody else committed this revision first."""
+    log = keys.outcomes_log(lake_version)
+    marker = keys.Marker(log, "batches", outcome.nonce, keys.outcome_id(outcome.first, outcome.revision))
+    write_marker(buckets.private, marker)
+    try:
+        buckets.public.create(keys.outcome(lake_version, outcome.first, outcome.revision), msgspec.json.encode(outcome))
+    except FileExistsError:
+        buckets.private.delete(marker.key)
+        return False
+    return True
+
+
+def has_outcome(public: Bucket, lake_version: int, first: int) -> bool:
+    """Whether the batch `first` has been processed."""
+    try:
+        public.head(keys.outcome(lake_version, first, 0))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def current_lake(public: Bucket) -> tuple[int, str | None]:
+    """The lake version that serves, and the etag to swap it by (None: version 1, never switched)."""
+    try:
+        body, etag = public.read_versioned(keys.CURRENT_LAKE)
+    except FileNotFoundError:
+        return 1, None
+    return msgspec.json.decode(body, type=LakeVersion).version, etag

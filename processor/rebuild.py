@@ -1,0 +1,183 @@
+"""Rebuild: replay the submissions log into a new lake version while the old one serves, compare, switch.
+
+The new version has its own batches (larger, of whole commits), outcomes log and checkpoint. A rebuild that died goes on
+where it was. Dashboards load the new version by themselves once `lake/current.json` names it.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby
+
+import duckdb
+import msgspec
+
+from feed.announceable import describe_outcome
+from feed.announcer import Announcer
+from feed.log import LogReader
+from infra.bucket import Bucket, Buckets
+from processor.batch import Processor
+from processor.dispatcher import write_checkpoint
+from processor.lake import current_lake
+from processor.transform import TRANSFORM_VERSION
+from schemas import keys
+from schemas.records import Entry, LakeVersion, Outcome, SubmissionOutcome
+from schemas.tables import TABLES
+
+BATCH_ENTRIES = 1000
+BATCH_BYTES = 8 << 20
+
+_NESTED = {"labels", "samples", "known_intermittent", "commit_parents"}
+
+Progress = Callable[[int, int], None]
+"""Called with the seq done and the seq to reach."""
+
+
+@dataclass
+class Comparison:
+    """What differs between two lake versions over the submissions that both have processed."""
+
+    compared: int = 0
+    left_out: int = 0
+    """Submissions from the first on that the old version has not processed yet."""
+    same_transform: bool = True
+    rows: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Per table: rows only in the old version, rows only in the new."""
+    verdicts: list[str] = field(default_factory=list)
+    """A line per submission whose verdict or counts differ."""
+
+    @property
+    def equal(self) -> bool:
+        return not self.verdicts and not any(old or new for old, new in self.rows.values())
+
+
+class Rebuild:
+    """One rebuild. `replay` may be called again until it returns 0; then `compare`, then `switch`."""
+
+    def __init__(
+        self,
+        buckets: Buckets,
+        reader_of: Callable[[str], LogReader],
+        processor: Processor,
+        *,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._buckets = buckets
+        self._submissions = reader_of(keys.SUBMISSIONS_LOG)
+        self._processor = processor
+        self.old_version, self._etag = current_lake(buckets.public)
+        self.new_version, self.done = self._where_to_go_on()
+        log = reader_of(keys.outcomes_log(self.new_version))
+        self._announcer = Announcer(buckets, log, describe_outcome, clock=clock)
+
+    def replay(self, progress: Progress) -> int:
+        """Process what the log holds beyond `done`; the number of batches that was."""
+        count = 0
+        while batch := self._next_batch():
+            first, last = batch[0].seq, batch[-1].seq
+            self._processor.process(self.new_version, first, last, redelivered=True)
+            self._announcer.commit()
+            self.done = last
+            count += 1
+            progress(last, self._submissions.last_seq())
+        while self._announcer.commit():
+            pass
+        return count
+
+    def compare(self) -> Comparison:
+        """Old against new, over what both have."""
+        old = dict(_outcomes(self._buckets.public, self.old_version))
+        new = dict(_outcomes(self._buckets.public, self.new_version))
+        old_by_seq = {one.seq: one for outcome in old.values() for one in outcome.submissions}
+        new_by_seq = {one.seq: one for outcome in new.values() for one in outcome.submissions}
+        last = 0
+        while last + 1 in old_by_seq and last + 1 in new_by_seq:
+            last += 1
+        both = range(1, last + 1)
+        comparison = Comparison(compared=len(both), left_out=len(new_by_seq) - last)
+        versions = {outcome.transform_version for outcome in (*old.values(), *new.values())}
+        comparison.same_transform = len(versions) <= 1
+        for seq in both:
+            if _facts(old_by_seq[seq]) != _facts(new_by_seq[seq]):
+                comparison.verdicts.append(f"{seq}: {_summary(old_by_seq[seq])} -> {_summary(new_by_seq[seq])}")
+        for table in TABLES:
+            difference = self._row_difference(table, list(old.values()), list(new.values()), last)
+            comparison.rows[table] = difference
+        return comparison
+
+    def switch(self) -> None:
+        """Let the new version serve; SwapLost if another rebuild was faster."""
+        write_checkpoint(self._buckets.private, self.new_version, self.done)
+        record = LakeVersion(version=self.new_version)
+        self._buckets.public.swap(keys.CURRENT_LAKE, msgspec.json.encode(record), etag=self._etag)
+
+    def _where_to_go_on(self) -> tuple[int, int]:
+        """The version to build and the last seq of it that is done already: an unfinished one of this transform."""
+        version = self.old_version + 1
+        while True:
+            outcomes = dict(_outcomes(self._buckets.public, version))
+            if all(outcome.transform_version == TRANSFORM_VERSION for outcome in outcomes.values()):
+                return version, max((outcome.last for outcome in outcomes.values()), default=0)
+            version += 1
+
+    def _next_batch(self) -> list[Entry]:
+        """Whole commits from `done` on, within the bounds; a commit beyond them is a batch of its own."""
+        entries = self._submissions.entries_after(self.done, BATCH_ENTRIES)
+        commits = [list(of_batch) for _, of_batch in groupby(entries, key=lambda entry: entry.batch)]
+        if len(commits) > 1 and commits[-1][-1].seq < self._submissions.last_seq():
+            commits.pop()  # the listing may have cut it
+        batch: list[Entry] = []
+        for commit in commits:
+            if batch and sum(entry.size_bytes for entry in batch + commit) > BATCH_BYTES:
+                break
+            batch += commit
+        return batch
+
+    def _row_difference(self, table: str, old: list[Outcome], new: list[Outcome], last: int) -> tuple[int, int]:
+        with contextlib.ExitStack() as files:
+
+            def rows(outcomes: list[Outcome]) -> str:
+                paths = [
+                    str(files.enter_context(self._buckets.public.local_path(part.key)))
+                    for outcome in outcomes
+                    for part in outcome.parts
+                    if part.table == table
+                ]
+                listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+                columns = ", ".join(_comparable(name) for name in TABLES[table].names)
+                source = f"read_parquet([{listed}], union_by_name = true)" if paths else "(SELECT 1) WHERE false"
+                if not paths:
+                    return f"SELECT {', '.join('NULL' for _ in TABLES[table].names)} FROM {source}"
+                return f"SELECT {columns} FROM {source} WHERE seq <= {last}"
+
+            with duckdb.connect(config={"memory_limit": "400MB", "threads": 2}) as connection:
+
+                def only(left: str, right: str) -> int:
+                    row = connection.execute(f"SELECT count(*) FROM ({left} EXCEPT ALL {right})").fetchone()
+                    return int(row[0]) if row else 0
+
+                before, after = rows(old), rows(new)
+                return only(before, after), only(after, before)
+
+
+def _comparable(column: str) -> str:
+    """Lists and maps compare as text, so that every table can be a set of rows."""
+    return f'"{column}"::VARCHAR' if column in _NESTED else f'"{column}"'
+
+
+def _outcomes(public: Bucket, lake_version: int) -> Iterator[tuple[int, Outcome]]:
+    """(first seq, outcome) of a version's outcomes, in order; of several revisions the last comes last."""
+    for key in public.list(f"lake/v{lake_version}/outcomes/"):
+        yield int(key.split("/")[3]), msgspec.json.decode(public.read(key), type=Outcome)
+
+
+def _facts(outcome: SubmissionOutcome) -> tuple[object, ...]:
+    return (outcome.verdict, outcome.format, outcome.runs, outcome.measurements, outcome.tests, outcome.problems_total)
+
+
+def _summary(outcome: SubmissionOutcome) -> str:
+    return (
+        f"{outcome.verdict} {outcome.format or '-'} ({outcome.runs} runs, {outcome.measurements} measurements, "
+        f"{outcome.tests} tests, {outcome.problems_total} problems)"
+    )

