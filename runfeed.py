@@ -134,10 +134,10 @@ def run(settings: "Settings") -> None:
         for loop in loops:
             loop.start()
         routes = [
-            *intake_routes(Intake(buckets, settings, hints)),
             *object_routes(buckets.public),
             *api_routes(dashboard, lambda: {loop.name: loop.last_error or "ok" for loop in loops}),
             *page_routes(dashboard),
+            *intake_routes(Intake(buckets, settings, hints)),  # after the API, whose OPTIONS answers for both
         ]
         try:
             serve(routes, settings, openapi_config(), lambda url: click.echo(_greeting(url, settings)))

@@ -35,7 +35,7 @@ class Representation:
 
 
 JSON = Representation("json", "application/json")
-CSV = Representation("csv", "text/csv; charset=utf-8; header=present")
+CSV = Representation("csv", "text/csv")
 ARROW = Representation("arrow", "application/vnd.apache.arrow.stream")
 ALL = (JSON, CSV, ARROW)
 
@@ -46,7 +46,7 @@ def chosen(accept: str | None, offered: Sequence[Representation]) -> Representat
     best = max(offered, key=lambda one: _quality(one, ranges))
     if _quality(best, ranges) > 0:
         return best
-    names = ", ".join(one.media_type.split(";")[0] for one in offered)
+    names = ", ".join(one.media_type for one in offered)
     raise Refused("Accept", f"one of {names}", repr((accept or "")[:80]), status=406)
 
 
@@ -58,8 +58,7 @@ def _parsed_range(text: str) -> tuple[str, float]:
 
 def _quality(one: Representation, ranges: list[tuple[str, float]]) -> float:
     """The most specific range that fits decides."""
-    media_type = one.media_type.split(";")[0]
-    for wanted in (media_type, media_type.split("/")[0] + "/*", "*/*"):
+    for wanted in (one.media_type, one.media_type.split("/")[0] + "/*", "*/*"):
         fitting = [quality for media_range, quality in ranges if media_range == wanted]
         if fitting:
             return max(fitting)

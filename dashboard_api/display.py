@@ -14,7 +14,6 @@ _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1
 _SECONDS_SHOWN = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _BYTES = {"B": 1.0, "bytes": 1.0, "KiB": 1024.0, "MiB": 1024.0**2, "GiB": 1024.0**3}
 _BYTES_SHOWN = ((1024.0**4, "TiB"), (1024.0**3, "GiB"), (1024.0**2, "MiB"), (1024.0, "KiB"), (1.0, "B"))
-_DIGITS = 4
 _MAX_URL = 2000
 
 
@@ -39,22 +38,20 @@ def scale(values: Sequence[float], unit: str) -> Scale:
     return Scale(1.0, unit)
 
 
-def number(value: float | None) -> str:
-    """Four significant digits, whole numbers whole, thousands apart: `1,234,567`, `0.01235`, `1.2e-09`."""
+def number(value: float | None, digits: int = 4) -> str:
+    """So many significant digits (four), whole numbers whole, thousands apart: `1,234,567`, `0.01235`, `1.2e-09`."""
     if value is None:
         return "–"
     if not math.isfinite(value):
         return str(value)
     size = abs(value)
     if size and not 1e-4 <= size < 1e15:
-        return f"{value:.{_DIGITS - 1}e}".replace("-", "−")
+        return f"{value:.{digits - 1}e}".replace("-", "−")
     if float(value).is_integer():
         text = f"{value:,.0f}"
     else:
-        decimals = max(_DIGITS - 1 - math.floor(math.log10(size)), 0)
+        decimals = max(digits - 1 - math.floor(math.log10(size)), 0)
         text = f"{value:,.{decimals}f}"
-        if "." in text:
-            text = text.rstrip("0").rstrip(".")
     return text.replace("-", "−")
 
 
@@ -67,7 +64,8 @@ def quantity(value: float | None, unit: str = "") -> str:
 
 
 def size(size_bytes: int) -> str:
-    return quantity(float(size_bytes), "B")
+    best = scale([size_bytes], "B")
+    return f"{number(size_bytes * best.factor, 3)} {best.unit}"
 
 
 def count(value: int | None) -> str:

@@ -52,9 +52,7 @@ def graph(values: Sequence[float]) -> Graph | None:
     return Graph(_line(placed, GRAPH_WIDTH, GRAPH_HEIGHT), placed, rules, _GRAPH_LEFT)
 
 
-def _placed(
-    values: Sequence[float], left: float, right: float, top: float, bottom: float
-) -> list[tuple[float, float]]:
+def _placed(values: Sequence[float], left: float, right: float, top: float, bottom: float) -> list[tuple[float, float]]:
     """Each value's place in the box; values all equal lie on the middle, a single one at the right."""
     low, high = min(values), max(values)
     step = (right - left) / max(len(values) - 1, 1)

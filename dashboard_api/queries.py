@@ -126,7 +126,7 @@ def list_runs(filter: RunFilter, limit: int, before: str | None = None) -> Listi
             (f"labels[${name}] = ${name}_value", {name: key, f"{name}_value": value})
             for name, (key, value) in labels.items()
         ),
-        cursor
+        cursor is not None
         and (
             "received <= $at AND (received, seq, ordinal) < ($at, $at_seq, $at_ordinal)",
             {"at": cursor[0], "at_seq": cursor[1], "at_ordinal": cursor[2]},
@@ -166,7 +166,7 @@ def list_run_measurements(
 ) -> Listing[Measurement]:
     """In the order of the file. `samples` are left out unless asked for: there may be many."""
     columns = f"{_MEASUREMENT}, {'m.samples' if samples else 'NULL::DOUBLE[] AS samples'}"
-    sql, parameters = _rows_of_run(snapshot, run_id, "measurements", "m", columns, after)
+    sql, parameters = _rows_of_run(snapshot, run_id, after, table="measurements", alias="m", columns=columns)
     return Listing(sql, parameters, Measurement, ("seq", "place"), limit)
 
 
@@ -181,6 +181,7 @@ def list_run_tests(
     run_id: str,
     limit: int,
     after: str | None = None,
+    *,
     status: Sequence[str] | None = None,
     text: str | None = None,
 ) -> Listing[Test]:
@@ -192,12 +193,12 @@ def list_run_tests(
     sql, parameters = _rows_of_run(
         snapshot,
         run_id,
-        "tests",
-        "t",
-        _TEST,
         after,
         bool(status) and ("list_contains($status, t.status)", {"status": list(status or ())}),
         bool(text) and (f"contains(lower({sought}), lower($text))", {"text": text}),
+        table="tests",
+        alias="t",
+        columns=_TEST,
     )
     return Listing(sql, parameters, Test, ("seq", "place"), limit)
 
@@ -207,10 +208,11 @@ def run_tests(
     run_id: str,
     limit: int,
     after: str | None = None,
+    *,
     status: Sequence[str] | None = None,
     text: str | None = None,
 ) -> Page[Test]:
-    return list_run_tests(snapshot, run_id, limit, after, status, text).page(snapshot)
+    return list_run_tests(snapshot, run_id, limit, after, status=status, text=text).page(snapshot)
 
 
 # --- series ---
@@ -243,7 +245,7 @@ def list_series(
         environment is not None and _environment(environment),
         series is not None and ("series = $series", {"series": series}),
         *((f"contains({sought}, ${name})", {name: word}) for name, word in words.items()),
-        cursor
+        cursor is not None
         and (
             f"{_SERIES_ORDER} > (SELECT {_SERIES_ORDER} FROM series s WHERE series = $after)",
             {"after": cursor[0]},
@@ -253,13 +255,14 @@ def list_series(
         WITH page AS MATERIALIZED (SELECT * FROM series s {where} ORDER BY {_SERIES_ORDER} LIMIT {limit + 1}),
         ends AS (
             SELECT m.series, count(*) AS points, min({_TIME}) AS first_time, max({_TIME}) AS last_time,
-                max(({_TIME}, r.seq, r.ordinal, m.value, r."commit", r.run)) AS last
+                max({{'time': {_TIME}, 'seq': r.seq, 'ordinal': r.ordinal, 'value': m.value,
+                    'commit': r."commit", 'run': r.run}}) AS newest
             FROM measurements m JOIN runs r ON r.seq = m.seq AND r.run = m.run
             WHERE m.series IN (SELECT series FROM page) AND r.duplicate_of IS NULL
             GROUP BY m.series
         )
         SELECT {_SERIES}, coalesce(e.points, 0) AS points, e.first_time, e.last_time,
-            e.last[4] AS last_value, e.last[5] AS last_commit, e.last[6] AS last_run
+            e.newest.value AS last_value, e.newest."commit" AS last_commit, e.newest.run AS last_run
         FROM page s LEFT JOIN ends e ON e.series = s.series ORDER BY {_SERIES_ORDER}
     """
     return Listing(sql, parameters, Series, ("series",), limit)
@@ -268,6 +271,7 @@ def list_series(
 def find_series(
     snapshot: Snapshot,
     project: str | None = None,
+    *,
     text: str | None = None,
     benchmark: str | None = None,
     metric: str | None = None,
@@ -309,7 +313,7 @@ def list_points(
         branch is not None and ("branch = $branch", {"branch": branch}),
         since is not None and ("time >= $since", {"since": since}),
         until is not None and ("time < $until", {"until": until}),
-        cursor
+        cursor is not None
         and (
             "(time, seq, ordinal, place) < ($at, $at_seq, $at_ordinal, $at_place)",
             {"at": cursor[0], "at_seq": cursor[1], "at_ordinal": cursor[2], "at_place": cursor[3]},
@@ -331,6 +335,7 @@ def list_points(
 def points(
     snapshot: Snapshot,
     series_id: str,
+    *,
     branch: str | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
@@ -354,7 +359,7 @@ def list_submissions(
     where, parameters = _where(
         project is not None and ("project = $project", {"project": project}),
         bool(state) and ("list_contains($state, state)", {"state": list(state or ())}),
-        cursor and ("seq < $before", {"before": cursor[0]}),
+        cursor is not None and ("seq < $before", {"before": cursor[0]}),
     )
     columns = ", ".join(SubmissionRow.__struct_fields__)
     sql = f"SELECT {columns} FROM submission_states {where} ORDER BY seq DESC"
@@ -415,11 +420,11 @@ def _environment(environment: str) -> _Condition:
 def _rows_of_run(
     snapshot: Snapshot,
     run_id: str,
+    after: str | None,
+    *conditions: _Condition | bool,
     table: str,
     alias: str,
     columns: str,
-    after: str | None,
-    *conditions: _Condition | bool,
 ) -> tuple[str, dict[str, Any]]:
     """The query of a run's rows in `table`, by chunk and in the order of the file.
 
@@ -431,7 +436,7 @@ def _rows_of_run(
     where, parameters = _where(
         (f"{alias}.run = $run AND {alias}.seq BETWEEN $first AND $last", {"run": run_id, **span.to_pylist()[0]}),
         *conditions,
-        cursor
+        cursor is not None
         and (
             f"({alias}.seq > $at_seq OR ({alias}.seq = $at_seq AND {alias}.rowid - b.base > $at_place))",
             {"at_seq": cursor[0], "at_place": cursor[1]},

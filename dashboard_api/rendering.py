@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from litestar import Request, Response
-from litestar.datastructures.state import State
+from litestar import Response
 
 from dashboard_api import display
 
@@ -26,10 +25,9 @@ HEADERS = {
     "referrer-policy": "same-origin",
     "cache-control": "no-cache",
 }
+_HTML = "text/html; charset=utf-8"
 _HERE = Path(__file__).parent
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".md": "text/markdown"}
-
-AnyRequest = Request[Any, Any, State]
 
 
 @dataclass(frozen=True)
@@ -66,11 +64,18 @@ class Renderer:
         """Of a page that shows exactly these versions of the data."""
         return '"' + "-".join([*versions, self.digest]) + '"'
 
-    def page(self, template: str, values: dict[str, Any], *, etag: str = "", status: int = 200) -> Response[bytes]:
+    def render(self, template: str, values: dict[str, Any]) -> bytes:
         """The template filled with `values`."""
-        body = self._templates.get_template(template).render(values).encode()
+        return self._templates.get_template(template).render(values).encode()
+
+    def page(self, body: bytes, *, etag: str = "", status: int = 200) -> Response[bytes]:
+        """HTML as a response."""
         headers = HEADERS | ({"etag": etag} if etag else {})
-        return Response(body, status_code=status, media_type="text/html; charset=utf-8", headers=headers)
+        return Response(body, status_code=status, media_type=_HTML, headers=headers)
+
+    def not_modified(self, etag: str) -> Response[bytes]:
+        """304: the reader has exactly this page."""
+        return Response(b"", status_code=304, media_type=_HTML, headers=HEADERS | {"etag": etag})
 
     def asset(self, digest: str, name: str) -> Response[bytes] | None:
         """A static file: for ever if the address carries this release's digest, else fresh each time (another
@@ -81,14 +86,6 @@ class Renderer:
         cache = "public, max-age=31536000, immutable" if digest == self.digest else "no-cache"
         headers = {"cache-control": cache, "x-content-type-options": "nosniff"}
         return Response(asset.body, media_type=asset.media_type, headers=headers)
-
-
-def not_modified(request: AnyRequest, etag: str) -> Response[bytes] | None:
-    """304 if the reader has exactly this page already."""
-    known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
-    if etag not in known:
-        return None
-    return Response(b"", status_code=304, media_type="text/html; charset=utf-8", headers=HEADERS | {"etag": etag})
 
 
 def _media_type(path: Path) -> str:

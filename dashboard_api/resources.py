@@ -5,9 +5,10 @@ from here. Times are UTC, durations seconds, sizes bytes; null is "the file does
 """
 
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 T = TypeVar("T")
 
@@ -30,11 +31,9 @@ class ProjectSummary(Row, frozen=True, kw_only=True):
     runs: int
     series: int
     measurements: int
-    tests: int
-    """Test results; 0 if the project only measures."""
+    tests: Annotated[int, Meta(description="Test results; 0 if the project only measures.")]
     submissions: int
-    announced: int
-    """Submissions whose processing has not ended."""
+    announced: Annotated[int, Meta(description="Submissions whose processing has not ended.")]
     accepted: int
     rejected: int
     quarantined: int
@@ -45,10 +44,8 @@ class Run(Row, frozen=True, kw_only=True):
     """One run, or one chunk of it: chunks share the run id and differ in `seq`."""
 
     run: str
-    seq: int
-    """Of its submission in the submissions log."""
-    ordinal: int
-    """Its place in the submission's file, from 0."""
+    seq: Annotated[int, Meta(description="Of its submission in the submissions log.")]
+    ordinal: Annotated[int, Meta(description="Its place in the submission's file, from 0.")]
     submission: str
     project: str
     format: str
@@ -62,27 +59,26 @@ class Run(Row, frozen=True, kw_only=True):
     started: datetime | None
     finished: datetime | None
     received: datetime
-    environment: str
-    """Fingerprint."""
+    environment: Annotated[str, Meta(description="Fingerprint.")]
     environment_title: str
     cpu: str | None
     cores: int | None
     ram_gib: int | None
     os: str | None
     runtime: str | None
-    machine: str | None
-    """JSON: everything else the file says of its machine."""
+    machine: Annotated[str | None, Meta(description="JSON: everything else the file says of its machine.")]
     labels: dict[str, str]
     trust: str
     measurements: int
     tests: int
     passed: int
     failed: int
-    duplicate_of: str | None
-    """The run id of the first run with the same content; this one then counts in no series."""
+    duplicate_of: Annotated[
+        str | None,
+        Meta(description="Run id of the first run with this content; then counted nowhere."),
+    ]
     run_group: str | None
-    chunk: int | None
-    """Number of this chunk, from 1, if the run came in chunks."""
+    chunk: Annotated[int | None, Meta(description="Number of this chunk, from 1, if the run came in chunks.")]
     chunks: int | None
 
 
@@ -93,12 +89,10 @@ class Measurement(Row, frozen=True, kw_only=True):
     seq: int
     series: str
     benchmark: str
-    params: str
-    """Canonical JSON object, empty if none."""
+    params: Annotated[str, Meta(description="Canonical JSON object, empty if none.")]
     metric: str
     unit: str
-    better: str
-    """`lower`, `higher`, or empty where the format does not say."""
+    better: Annotated[str, Meta(description="`lower`, `higher`, or empty where the format does not say.")]
     value: float
     n: int | None
     min: float | None
@@ -108,12 +102,10 @@ class Measurement(Row, frozen=True, kw_only=True):
     stddev: float | None
     q1: float | None
     q3: float | None
-    samples: list[float] | None
-    """Only if asked for."""
+    samples: Annotated[list[float] | None, Meta(description="Only if asked for.")]
     benchmark_version: str
     derived: bool
-    extra: str | None
-    """JSON: what the format says besides."""
+    extra: Annotated[str | None, Meta(description="JSON: what the format says besides.")]
 
 
 class Test(Row, frozen=True, kw_only=True):
@@ -124,8 +116,7 @@ class Test(Row, frozen=True, kw_only=True):
     test: str
     subtest: str | None
     status: str
-    status_text: str | None
-    """The sender's word where the status is `unknown`."""
+    status_text: Annotated[str | None, Meta(description="The sender's word where the status is `unknown`.")]
     expected: str | None
     known_intermittent: list[str] | None
     duration_seconds: float | None
@@ -180,8 +171,7 @@ class SubmissionRow(Row, frozen=True, kw_only=True):
     id: str
     project: str
     state: str
-    format: str | None
-    """Null until processing has ended."""
+    format: Annotated[str | None, Meta(description="Null until processing has ended.")]
     sha256: str
     size_bytes: int
     media_type: str
@@ -201,11 +191,54 @@ class Status(Row, frozen=True, kw_only=True):
 
     lake_version: int
     data_version: str
-    submissions_seq: int
-    """Last entry of the submissions log that is loaded."""
-    outcomes_seq: int
-    """Last entry of the outcomes log that is loaded."""
-    states: dict[str, int]
-    """Submissions by state."""
-    facts: dict[str, str | int | float | bool | None]
-    """What the server's other parts say of themselves."""
+    submissions_seq: Annotated[int, Meta(description="Last entry of the submissions log that is loaded.")]
+    outcomes_seq: Annotated[int, Meta(description="Last entry of the outcomes log that is loaded.")]
+    states: Annotated[dict[str, int], Meta(description="Submissions by state.")]
+    facts: Annotated[
+        dict[str, str | int | float | bool | None], Meta(description="What the server's other parts say of themselves.")
+    ]
+
+
+# Pages by name, for OpenAPI, which has no generic types.
+
+
+class ProjectPage(Page[ProjectSummary], frozen=True, kw_only=True):
+    """Projects, by name."""
+
+    items: list[ProjectSummary]
+
+
+class RunPage(Page[Run], frozen=True, kw_only=True):
+    """Runs."""
+
+    items: list[Run]
+
+
+class MeasurementPage(Page[Measurement], frozen=True, kw_only=True):
+    """Measurements of one run, in the order of its file."""
+
+    items: list[Measurement]
+
+
+class TestPage(Page[Test], frozen=True, kw_only=True):
+    """Tests of one run, in the order of its file."""
+
+    items: list[Test]
+
+
+class SeriesPage(Page[Series], frozen=True, kw_only=True):
+    """Series, by project and benchmark."""
+
+    items: list[Series]
+
+
+class PointPage(Page[Point], frozen=True, kw_only=True):
+    """Points of one series, oldest first; `next` leads to older ones."""
+
+    items: list[Point]
+
+
+class SubmissionPage(Page[SubmissionRow], frozen=True, kw_only=True):
+    """Submissions, the last announced first."""
+
+    items: list[SubmissionRow]

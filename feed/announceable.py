@@ -122,7 +122,7 @@ def outcome_title(outcome: Outcome) -> str:
         if verdict in verdicts
     ]
     batch = f"batch {outcome.first}-{outcome.last}" if outcome.last != outcome.first else f"batch {outcome.first}"
-    revision = f", revision {outcome.revision}" if outcome.revision > 1 else ""
+    revision = f", revision {outcome.revision}" if outcome.revision else ""
     return f"{batch}{revision}: {', '.join(counts) or 'nothing'}"
 
 

@@ -51,6 +51,8 @@ class Bucket(Protocol):
     def swap(self, key: str, body: bytes, *, etag: str | None, content_type: str | None = None) -> str:
         """Replace the object whose etag is `etag` (None: it does not exist) and return the new etag, or SwapLost.
 
+        Over a network an answer may get lost after the write was made, so SwapLost, and FileExistsError of `create`,
+        may also mean that this very call was the winner: read again, decide again.
         `content_type` defaults as in `create`, whatever type the old object had.
         """
         ...

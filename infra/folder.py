@@ -58,6 +58,8 @@ class FolderBucket:
         with storage_errors(key):
             self._make_folder(path.parent)
             if path.exists():
+                if path.is_dir():
+                    raise ValueError(f"{key} is a folder, so it cannot be an object")
                 _sync_folder(path.parent)  # whoever made it may not have come to its own fsync yet
                 raise FileExistsError(key)
             with self._written(body) as (temporary, etag):

@@ -79,7 +79,7 @@ class S3Bucket:
             prefix=checked_key(prefix) if prefix else None,
             config=config,
             client_options={"allow_http": allow_http, "timeout": timedelta(minutes=10)},
-            retry_config={"max_retries": 8, "retry_timeout": timedelta(seconds=60)},
+            retry_config={"max_retries": 8, "retry_timeout": timedelta(seconds=30)},
             credential_provider=None if credential is None else (lambda: credential),
         )
 
@@ -90,9 +90,21 @@ class S3Bucket:
             if body.stat().st_size > _PIECE_BYTES:
                 return self._create_in_pieces(key, body, attributes)
             body = body.read_bytes()
-        with _vendor_errors(key, absent="bucket"):
-            put = obstore.put(self._store, key, body, mode="create", attributes=attributes)
+        try:
+            with _vendor_errors(key, absent="bucket"):
+                put = obstore.put(self._store, key, body, mode="create", attributes=attributes)
+        except FileExistsError as error:
+            if "status code: 412 " not in str(error.__cause__):
+                self._confirm_existing(key)
+            raise
         return _etag(key, put["e_tag"])
+
+    def _confirm_existing(self, key: str) -> None:
+        """S3 may say 409: another write of this key was under way. Whether that one made it is another question."""
+        try:
+            self.head(key)
+        except FileNotFoundError as error:
+            raise Unavailable(f"{key}: another write got in the way and came to nothing; try again") from error
 
     def _create_in_pieces(self, key: str, body: Path, attributes: dict[str, str]) -> str:
         with contextlib.suppress(FileNotFoundError):
@@ -212,8 +224,9 @@ class S3Bucket:
             self.create(beside, b"")
             self._lists_in_order = list(self._stream(f"{probe}/", f"{probe}/x")) == [beside, inner]
         finally:
-            self.delete(inner)
-            self.delete(beside)
+            with contextlib.suppress(Unavailable):  # a probe that stays is harmless, and the first error says more
+                self.delete(inner)
+                self.delete(beside)
 
     def _expect_refusal(self, key: str, etag: str | None, found: str) -> None:
         try:

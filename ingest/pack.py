@@ -8,6 +8,7 @@ the attempt or the machine's load.
 import contextlib
 import hashlib
 import json
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -49,14 +50,15 @@ class Packed:
     context: Context
 
     def pieces(self) -> Iterator[bytes]:
-        """The bytes, as many as were packed. Refused if the file has changed its size since."""
+        """The bytes, as many as were packed. Refused if the file's size is another by now."""
         left = self.size_bytes
         with open(self.path, "rb") as file:
-            while piece := file.read(min(_PIECE, left)):
+            found = os.fstat(file.fileno()).st_size
+            while found == self.size_bytes and (piece := file.read(min(_PIECE, left))):
                 left -= len(piece)
                 yield piece
-            if left or file.read(1):
-                raise Refused(self.name, f"{self.size_bytes:,} bytes, as when it was first read", "another size")
+        if left:
+            raise Refused(self.name, f"{self.size_bytes:,} bytes, as when it was first read", "another size")
 
 
 @dataclass(frozen=True)

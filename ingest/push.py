@@ -365,7 +365,7 @@ def _kept(packed: Packed, to: str, error: Unavailable, spool: Spool | None, now:
         return Delivery(packed, error=Unavailable(f"{error}; and it could not be kept in the spool: {kept_error}"))
 
 
-def flush(
+def flush_spool(
     server: Server,
     spool: Spool,
     timeout_seconds: float,

@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from ingest import push, push_text
+from ingest import push_text
 from ingest.pack import (
     PARTS,
     Choices,
@@ -31,7 +31,21 @@ from ingest.pack import (
     parse_chunk,
     parse_submission_id,
 )
-from ingest.push import DELIVERED, NOT_DELIVERED, UNFINISHED, Delivery, Server
+from ingest.push import (
+    DELIVERED,
+    FINAL_STATES,
+    NOT_DELIVERED,
+    UNFINISHED,
+    Delivery,
+    Server,
+    checked_token,
+    checked_url,
+    deliver,
+    exit_status,
+    flush_spool,
+    is_loopback,
+    worst,
+)
 from ingest.push_screen import Screen
 from ingest.push_text import plain
 from ingest.spool import Spool, spool_folder
@@ -100,7 +114,7 @@ class PairType(click.ParamType[tuple[str, str]]):
 @click.option("--no-spool", is_flag=True, help="Do not keep what cannot be delivered.")
 @click.option("--dry-run", is_flag=True, help="Show what would be sent and stop.")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON per file on standard output.")
-def push_command(
+def push(
     *,
     files: tuple[str, ...],
     project: str | None,
@@ -153,7 +167,7 @@ def push_command(
         raise click.UsageError("give a FILE, or - for standard input, or --flush")
     try:
         order = Order(
-            to=push.checked_url(to),
+            to=checked_url(to),
             token=_token(token_file),
             wait=wait,
             timeout_seconds=timeout,
@@ -176,28 +190,37 @@ def push_command(
         project = checked_project(project or origin.project or "default", "--project")
     except Refused as error:
         raise click.UsageError(plain(error)) from error
-    if order.token and order.to.startswith("http:") and not push.is_loopback(order.to):
+    if order.token and order.to.startswith("http:") and not is_loopback(order.to):
         screen.note("warning: the token travels unencrypted; use https")
-    with tempfile.TemporaryDirectory(prefix="runfeed-") as temporary:
-        packing = _Packing(
-            screen, project=project, format_=format_, origin=origin, temporary=Path(temporary), as_json=as_json
-        )
-        packed = packing.pack_all(files)
-        if packed:
-            _show(screen, packed, origin, order.to)
-        if dry_run:
-            if as_json:
-                for one in packed:
-                    screen.json(push_text.packed_json(one, order.to))
-            sys.exit(push.worst(packing.statuses))
-        sys.exit(push.worst([*packing.statuses, _send(screen, order, packed)]))
+    try:
+        with tempfile.TemporaryDirectory(prefix="runfeed-") as temporary:
+            packing = _Packing(
+                screen,
+                project=project,
+                format_=format_,
+                origin=origin,
+                temporary=Path(temporary),
+                as_json=as_json,
+            )
+            packed = packing.pack_all(files)
+            if packed:
+                _show(screen, packed, origin, order.to)
+            if not dry_run:
+                sys.exit(worst([*packing.statuses, _send(screen, order, packed)]))
+    except KeyboardInterrupt:
+        screen.note("interrupted: only what has a receipt is delivered")
+        sys.exit(NOT_DELIVERED)
+    if as_json:
+        for one in packed:
+            screen.json(push_text.packed_json(one, order.to))
+    sys.exit(worst(packing.statuses))
 
 
 @click.command()
 @click.argument("submission", metavar="[ID]", default="")
 @click.option("--to", envvar="RUNFEED_URL", default=DEFAULT_URL, show_default=True, metavar="URL", help="The server.")
 @click.option("--json", "as_json", is_flag=True, help="Print the server's JSON.")
-def status_command(submission: str, to: str, as_json: bool) -> None:
+def status(submission: str, to: str, as_json: bool) -> None:
     """Say where a submission stands, or how the whole system does.
 
     ID is a submission's id or the address of its page, both on its receipt.
@@ -216,16 +239,16 @@ def status_command(submission: str, to: str, as_json: bool) -> None:
     """
     screen = Screen()
     try:
-        url = push.checked_url(_server_of(submission) or to)
+        url = checked_url(_server_of(submission) or to)
         submission_id = parse_submission_id(submission) if submission else ""
     except Refused as error:
         raise click.UsageError(plain(error)) from error
     try:
         with Server(url) as server:
             if submission_id:
-                status = server.status(submission_id, server.deadline(_STATUS_SECONDS))
-                _show_status(screen, status, as_json)
-                sys.exit(push.exit_status(status.state))
+                found = server.status(submission_id, server.deadline(_STATUS_SECONDS))
+                _show_status(screen, found, as_json)
+                sys.exit(exit_status(found.state))
             system = server.system(server.deadline(_STATUS_SECONDS))
     except RunfeedError as error:
         screen.note(plain(error))
@@ -275,7 +298,7 @@ class _Packing:
         """The files that `name` means, each with what to call it."""
         with self._told(name):
             if name == "-":
-                yield "stdin", keep_stream(click.get_binary_stream("stdin"), self._temporary / "stdin")
+                yield "stdin", keep_stream(sys.stdin.buffer, self._temporary / "stdin")
                 return
             for path in files_of(Path(name)):
                 if path.is_file():
@@ -319,13 +342,9 @@ def _show(screen: Screen, packed: Sequence[Packed], origin: Origin, to: str) -> 
 def _send(screen: Screen, order: Order, packed: Sequence[Packed]) -> int:
     """Deliver the files, then what waits in the spool, then wait: the exit status."""
     with Server(order.to, token=order.token) as server:
-        try:
-            deliveries = _deliver(screen, order, server, packed)
-            delivered = [delivery for delivery in deliveries if delivery.receipt]
-            flushed = _flush(screen, order, server) if order.flush or delivered else []
-        except KeyboardInterrupt:
-            screen.note("interrupted: not everything is delivered")
-            return NOT_DELIVERED
+        deliveries = _deliver(screen, order, server, packed)
+        delivered = any(delivery.receipt for delivery in deliveries)
+        flushed = _flush(screen, order, server) if order.flush or delivered else []
         if order.flush:
             deliveries += flushed
         states: dict[str, SubmissionStatus] = {}
@@ -335,12 +354,12 @@ def _send(screen: Screen, order: Order, packed: Sequence[Packed]) -> int:
                 states = server.wait(ids, order.timeout_seconds)
             except KeyboardInterrupt:
                 screen.note("interrupted: everything is delivered that has a receipt")
-        return push.worst([_conclude(screen, order, server, delivery, states) for delivery in deliveries])
+        return worst([_conclude(screen, order, server, delivery, states) for delivery in deliveries])
 
 
 def _deliver(screen: Screen, order: Order, server: Server, packed: Sequence[Packed]) -> list[Delivery]:
     spool = order.spool if order.may_spool else None
-    coming = push.deliver(
+    coming = deliver(
         server,
         packed,
         order.timeout_seconds,
@@ -355,7 +374,7 @@ def _deliver(screen: Screen, order: Order, server: Server, packed: Sequence[Pack
 def _flush(screen: Screen, order: Order, server: Server) -> list[Delivery]:
     """What waited in the spool. Without --flush it costs this push no patience, and its fate is told but not counted:
     it is another push's result."""
-    coming = push.flush(
+    coming = flush_spool(
         server,
         order.spool,
         order.timeout_seconds if order.flush else 0.0,
@@ -367,6 +386,8 @@ def _flush(screen: Screen, order: Order, server: Server) -> list[Delivery]:
     elsewhere = sum(item.to != order.to for item in order.spool.items())
     if elsewhere and order.flush:
         screen.note(f"{elsewhere} more in the spool for other servers; --to URL chooses one")
+    if order.flush and not flushed:
+        screen.note(f"nothing waits in the spool for {order.to}")
     return flushed
 
 
@@ -400,7 +421,7 @@ def _conclude(
     elif not order.wait:
         result = DELIVERED
     else:
-        result = push.exit_status(status.state) if status else UNFINISHED
+        result = exit_status(status.state) if status else UNFINISHED
     if order.as_json:
         page = _page(server, delivery)
         screen.json(
@@ -411,7 +432,7 @@ def _conclude(
     elif receipt and order.wait:
         lines = push_text.status_lines(status) if status else iter(["received, and no more is known yet"])
         screen.result([f"{plain(delivery.packed.name)}: {next(lines)}", *lines])
-        if not status or status.state not in push.FINAL_STATES:
+        if not status or status.state not in FINAL_STATES:
             screen.note(f"  not finished in {order.timeout_seconds:g} s; see: runfeed status {receipt.id}")
     return result
 
@@ -426,7 +447,7 @@ def _token(token_file: Path | None) -> str:
         text = token_file.read_text() if token_file else os.environ.get("RUNFEED_TOKEN", "")
     except (OSError, UnicodeDecodeError) as error:
         raise Refused("--token-file", "a readable text file", type(error).__name__) from error
-    return push.checked_token(text)
+    return checked_token(text)
 
 
 # --- status ---

@@ -170,14 +170,13 @@ class Spool:
         return sorted(os.listdir(self.refused_folder)) if self.refused_folder.is_dir() else []
 
     def size_bytes(self) -> int:
-        """What lies in the spool, the refused items included."""
-        return sum(
-            file.stat().st_size
-            for folder in (self.folder, self.refused_folder)
-            if folder.is_dir()
-            for file in folder.glob("*/*")
-            if file.is_file()
-        )
+        """What lies in the spool, refused items included."""
+        total = 0
+        for folder, _, names in os.walk(self.folder):  # which passes over what another push removes meanwhile
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    total += os.stat(os.path.join(folder, name)).st_size
+        return total
 
     def _keys(self) -> list[str]:
         if not self.folder.is_dir():

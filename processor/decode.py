@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import zstandard
-from isal import igzip
+from isal import igzip, igzip_lib
 
 from schemas.errors import Rejected
 from schemas.problems import problem_of
@@ -20,6 +20,7 @@ from schemas.records import Problem
 T = TypeVar("T")
 Buffer = bytes | memoryview
 
+_IsalError: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # its stub calls the class a number
 _PIECE = 1 << 20
 _ZSTD_PIECE = 1 << 10  # 1 KiB of zstd becomes at most 32 MiB: a block is 4 bytes or more and gives at most 128 KiB
 _BOM = b"\xef\xbb\xbf"
@@ -87,7 +88,7 @@ def _decompressed(data: Buffer, encoding: str, limits: DecodeLimits) -> bytes:
                     f"more than {allowed:,} bytes from {len(data):,}",
                 )
             out.write(piece)
-    except (OSError, EOFError, ValueError, zstandard.ZstdError) as error:
+    except (OSError, EOFError, ValueError, _IsalError, zstandard.ZstdError) as error:
         raise rejected(encoding, f"a whole {encoding} stream", f"{error} (after {size:,} decoded bytes)") from error
     return out.getvalue()
 

@@ -16,6 +16,8 @@ import msgspec
 import pyarrow as pa
 
 from schemas import identity
+from schemas.errors import Rejected
+from schemas.problems import problem_of
 from schemas.records import Chunk, Commit, Machine, Problem, Submission
 from schemas.tables import MEASUREMENTS, RUN_CHUNKS, RUNS, STATUSES, TABLES, TESTS
 
@@ -297,6 +299,7 @@ class Tables:
         self.format = format
         self.problems: list[Problem] = []
         self.problems_total = 0
+        self._kept_at: list[int] = []  # places of kept problems in `problems`
         self.runs = 0
         self.runs_refused = 0
         self.measurements = 0
@@ -307,11 +310,16 @@ class Tables:
         self._rows = {"runs": _columns(RUNS), "run_chunks": _columns(RUN_CHUNKS)}
 
     def problem(self, where: str, expected: str, found: str, *, effect: str = "refused") -> None:
-        """List a problem; beyond MAX_PROBLEMS only count it."""
+        """List a problem; beyond MAX_PROBLEMS only count it, but let no kept one hide why a run was refused."""
         self.problems_total += 1
-        if len(self.problems) < MAX_PROBLEMS:
-            kind: Any = effect
-            self.problems.append(Problem(where=where, expected=expected, found=found, effect=kind))
+        if len(self.problems) >= MAX_PROBLEMS:
+            if effect == "kept" or not self._kept_at:
+                return
+            del self.problems[self._kept_at.pop()]
+        if effect == "kept":
+            self._kept_at.append(len(self.problems))
+        kind: Any = effect
+        self.problems.append(Problem(where=where, expected=expected, found=found, effect=kind))
 
     def run(self, facts: RunFacts) -> RunRows:
         """Begin the file's next run; the one before it is closed."""
@@ -357,8 +365,11 @@ class Tables:
 
 
 def canonical_json(value: Any) -> str:
-    """The one way we write a JSON value as text: sorted keys, no spaces."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    """The one way we write a JSON value as text: sorted keys, no spaces. Rejected if it nests too deeply."""
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    except RecursionError as error:
+        raise Rejected([problem_of(error)]) from error
 
 
 def _columns(schema: pa.Schema, without: Sequence[str] = ()) -> dict[str, list[Any]]:

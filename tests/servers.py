@@ -14,6 +14,7 @@ from pathlib import Path
 
 READY_SECONDS = 20
 ATTEMPTS = 3  # a port that was free a moment ago may be taken
+_WEED_ROLES = ("master", "volume", "filer", "s3", "admin")
 
 
 class ServerAbsent(Exception):
@@ -49,7 +50,8 @@ def seaweedfs(folder: Path) -> Iterator[S3Server]:
     folder.mkdir(parents=True, exist_ok=True)
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            process, server = _start_seaweedfs(weed, folder)
+            ports = free_ports(2 * len(_WEED_ROLES))
+            process, server = _start_seaweedfs(weed, folder, ports)
             break
         except ServerAbsent:
             if attempt == ATTEMPTS:
@@ -58,23 +60,23 @@ def seaweedfs(folder: Path) -> Iterator[S3Server]:
         yield server
     finally:
         _end(process)
+        for port in ports:  # weed puts its sockets there whatever it is told, and leaves some
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink(missing_ok=True)
 
 
-def _start_seaweedfs(weed: Path, folder: Path) -> tuple[subprocess.Popen[bytes], S3Server]:
+def _start_seaweedfs(weed: Path, folder: Path, ports: list[int]) -> tuple[subprocess.Popen[bytes], S3Server]:
     access_key, secret_key = "runfeed-test", "no-secret-at-all"
     credentials = [{"accessKey": access_key, "secretKey": secret_key}]
     config = {"identities": [{"name": "test", "credentials": credentials, "actions": ["Admin"]}]}
     (folder / "s3.json").write_text(json.dumps(config))
     (folder / "data").mkdir(exist_ok=True)
-    roles = ["master", "volume", "filer", "s3", "admin"]
-    ports = free_ports(2 * len(roles))
-    s3_port = ports[2 * roles.index("s3")]
+    s3_port = ports[2 * _WEED_ROLES.index("s3")]
     command = [str(weed), "mini", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder / 'data'}"]
-    for role, http, grpc in zip(roles, ports[::2], ports[1::2], strict=True):
+    for role, http, grpc in zip(_WEED_ROLES, ports[::2], ports[1::2], strict=True):
         command += [f"-{role}.port={http}", f"-{role}.port.grpc={grpc}"]
     command += ["-master.telemetry=false", "-webdav=false", "-admin.ui=false", "-volume.preStopSeconds=0"]
     command += ["-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={folder / 's3.json'}"]
-    command += [f"-{role}.localSocket={folder / role}.sock" for role in ("s3", "filer")]
     endpoint = f"http://127.0.0.1:{s3_port}"
     log = folder / "log"
     with open(log, "wb") as out:
@@ -103,7 +105,7 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str) -> None:
 def _end(process: "subprocess.Popen[bytes]") -> None:
     process.terminate()
     try:
-        process.wait(5)
+        process.wait(2)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -399,7 +399,10 @@ def _extra(found: Sequence[Found]) -> dict[str, Any]:
     columns = {
         name: [getattr(each.row, name) for each in found] for name in ("iterations", "repetitions", "threads", "label")
     }
-    columns |= {name: [each.text.get(name) for each in found] for each in found for name in each.text}
+    columns |= {
+        name: [each.text.get(name) for each in found]
+        for name in dict.fromkeys(name for each in found for name in each.text)
+    }
     for name, values in columns.items():
         value = values[0] if all(value == values[0] for value in values) else values
         if value is not None:

@@ -18,7 +18,6 @@ One JSON object, an array of them, or NDJSON (one object a line). Each object is
 All objects of a file are one run. Other fields are ignored.
 """
 
-import statistics
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -26,6 +25,7 @@ import msgspec
 
 from processor.decode import Buffer, read_json
 from processor.formats import Format
+from processor.samples import sample_statistics
 from processor.shape import Shape
 from processor.tables import RunFacts, RunRows, Tables
 from schemas.problems import problem_of
@@ -68,7 +68,7 @@ def read(data: Buffer, out: Tables) -> None:
             elif "test" in fields:
                 _add_test(run, where, msgspec.json.decode(item, type=Test))
             else:
-                run.refuse(where, "a field 'benchmark' or 'test'", f"fields {sorted(fields)[:10]}")
+                run.refuse(where or "/", "a field 'benchmark' or 'test'", f"fields {sorted(fields)[:10]}")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             problem = problem_of(error, where)
             run.refuse(problem.where, problem.expected, problem.found)
@@ -94,15 +94,7 @@ def _items(data: Buffer) -> Iterator[tuple[str, Buffer | msgspec.Raw]]:
 
 def _add_measurement(run: RunRows, where: str, item: Measurement) -> None:
     samples = item.samples or None
-    stats: dict[str, Any] = {}
-    if samples:
-        stats = {
-            "min": min(samples),
-            "max": max(samples),
-            "mean": statistics.fmean(samples),
-            "median": statistics.median(samples),
-            "stddev": statistics.stdev(samples) if len(samples) > 1 else None,
-        }
+    stats: dict[str, Any] = dict(sample_statistics(samples)) if samples else {}
     run.measurement(
         where=f"{where}/value",
         benchmark=item.benchmark,

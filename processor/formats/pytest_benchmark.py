@@ -150,7 +150,7 @@ def _identity(item: Benchmark) -> tuple[str, dict[str, Any] | None, dict[str, An
     benchmark = item.fullname.removesuffix(f"[{id}]")
     if benchmark == item.fullname:  # the id is not where it is spelt: leave the name as it is
         return benchmark, plain, other
-    if id != "-".join(str(value) for value in item.params.values()):
+    if id != "-".join(map(str, plain.values())):
         plain["[id]"] = id
     return benchmark, plain, other
 

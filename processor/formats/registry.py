@@ -4,6 +4,7 @@ from processor.formats import (
     Format,
     github_action_benchmark,
     google_benchmark,
+    junit,
     native,
     pytest_benchmark,
     wptreport,
@@ -11,5 +12,5 @@ from processor.formats import (
 
 FORMATS: dict[str, Format] = {
     module.FORMAT.id: module.FORMAT
-    for module in (native, wptreport, pytest_benchmark, google_benchmark, github_action_benchmark)
+    for module in (native, junit, wptreport, pytest_benchmark, google_benchmark, github_action_benchmark)
 }

@@ -9,13 +9,13 @@ A file is one run; its results become rows of `tests`.
 |---|---|---|
 | run_info.product, .browser_version | title | `chrome 120.0.6099.5` |
 | run_info.revision | commit | as it stands, however short; empty is none |
-| run_info.os, .linux_distro, .os_version, .version | os | name, major version: `Ubuntu 22.04`, `macOS 14`, `Windows 11` |
+| run_info.os, .linux_distro, .os_version, .version | os | name and major version: `macOS 14`, `Windows 11` |
 | all of run_info but the revision | machine | the processor too: it is an architecture, no CPU model |
 | subsuites, screenshots, lsan_leaks, mozleak | machine | under `wptreport`; of the last three only how many |
 | time_start, time_end | started, finished | milliseconds since 1970; below 10^11 they are seconds |
 | results[].test with .subsuite | test | see below |
 | results[].subtests[].name | subtest | null in the row of the test itself |
-| status | status | lower case; unknown, empty or missing: `unknown` with its text, flagged |
+| status | status | lower case; one that is unknown, empty or missing: `unknown` with its text, flagged |
 | expected | expected | lower case; only where it differs from the status |
 | known_intermittent | known_intermittent | lower case |
 | duration | duration_seconds | sent in milliseconds, of whole tests only |
@@ -51,6 +51,8 @@ T = TypeVar("T")
 
 _ABSENT = msgspec.Raw(b"null")
 _STATUS = {word.upper(): word for word in STATUSES if word != "unknown"}
+_EXPECTED_STATUS = "one of " + ", ".join(_STATUS)
+_STATUS |= {word: word for word in _STATUS.values()}
 _DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _HEAD_BYTES = 1 << 16
 
@@ -111,8 +113,8 @@ def read(data: Buffer, out: Tables) -> None:
     try:
         results = msgspec.json.decode(report.results, type=list[msgspec.Raw])
     except _DECODE_ERRORS as error:
-        problem_there = problem_of(error, "/results")
-        run.refuse(problem_there.where, "an array of results", problem_there.found)
+        found = problem_of(error).found
+        run.refuse("/results", "an array of results", "nothing" if found == "null" else found)
         return
     for index, raw in enumerate(results):
         try:
@@ -130,7 +132,8 @@ def _report(data: Buffer, out: Tables) -> Report:
     except _DECODE_ERRORS:
         mended, count = mended_surrogates(data)
         report: Report = read_json(mended, Report)
-        out.problem("/", "whole characters", f"{count} halves of a surrogate pair, now U+FFFD", effect="kept")
+        found = f"lone surrogates, {count} in all, replaced by U+FFFD"
+        out.problem("/", "whole characters", found, effect="kept")
         return report
 
 
@@ -147,7 +150,7 @@ def _add(run: RunRows, index: int, result: Result) -> None:
             if status is None:
                 words[at] = items[at].status
                 where = f"/results/{index}" + (f"/subtests/{at - 1}" if at else "")
-                run.flag(f"{where}/status", "one of " + ", ".join(_STATUS), repr(words[at])[:80])
+                run.flag(f"{where}/status", _EXPECTED_STATUS, repr(words[at])[:80])
     duration = result.duration
     if duration is not None and duration < 0:
         run.flag(f"/results/{index}/duration", "milliseconds from 0", repr(duration))
@@ -201,14 +204,10 @@ def _mended_result(run: RunRows, where: str, raw: msgspec.Raw) -> Result | None:
         run.refuse(f"{where}/subtests", "an array", _found(subtests))
         return None
     made = [_mended_subtest(run, f"{where}/subtests/{at}", subtest) for at, subtest in enumerate(subtests or [])]
-    duration = value.get("duration")
-    if duration is not None and (isinstance(duration, bool) or not isinstance(duration, int | float)):
-        run.flag(f"{where}/duration", "milliseconds", _found(duration))
-        duration = None
     return Result(
         test=test,
         subsuite=_text(run, f"{where}/subsuite", value.get("subsuite")),
-        duration=duration,
+        duration=_milliseconds(run, f"{where}/duration", value.get("duration")),
         subtests=[subtest for subtest in made if subtest],
         **_verdict(run, where, value),
     )
@@ -231,13 +230,29 @@ def _verdict(run: RunRows, where: str, value: dict[str, Any]) -> dict[str, Any]:
     words = isinstance(intermittent, list) and all(isinstance(word, str) for word in intermittent)
     if intermittent is not None and not words:
         run.flag(f"{where}/known_intermittent", "an array of statuses", _found(intermittent))
+    expected = value.get("expected")
+    if expected is not None and not isinstance(expected, str):
+        run.flag(f"{where}/expected", "a status", _found(expected))
+        expected = None
     return {
         # What is no text is an unknown status, flagged where the row is made.
         "status": status if isinstance(status, str) else "" if status is None else canonical_json(status),
         "message": _text(run, f"{where}/message", value.get("message")),
-        "expected": _text(run, f"{where}/expected", value.get("expected")),
+        "expected": expected,
         "known_intermittent": tuple(intermittent) if intermittent and words else None,
     }
+
+
+def _milliseconds(run: RunRows, where: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+    except OverflowError:
+        pass
+    run.flag(where, "milliseconds", _found(value))
+    return None
 
 
 def _text(run: RunRows, where: str, value: Any) -> str | None:

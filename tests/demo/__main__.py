@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -23,9 +24,9 @@ PROJECT = "demo"
 OUTCOMES_TIMEOUT_SECONDS = 60
 
 SIGHTS: dict[Mark, str] = {
-    "slower": f"made {SLOWED} about ten times slower",
+    "slower": f"made {SLOWED} more than ten times slower",
     "fixed": "made it fast again",
-    "faster": f"made {SPED_UP} about twenty times faster",
+    "faster": f"made {SPED_UP} more than ten times faster",
     "broken": f"broke {BROKEN}",
     "repaired": "repaired it",
 }
@@ -53,7 +54,7 @@ SIGHTS: dict[Mark, str] = {
     "--keep",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Work in DIR and leave everything there: the repository, the checkouts and the result files.",
+    help="Work in DIR and leave everything there: the repository and the result files.",
 )
 @click.option("--only-make", is_flag=True, help="Make the result files and push nothing; needs --keep.")
 def main(url: str, count: int, keep: Path | None, only_make: bool) -> None:
@@ -66,31 +67,42 @@ def main(url: str, count: int, keep: Path | None, only_make: bool) -> None:
     if not only_make and not answers(url):
         click.echo(f"No Runfeed server answers at {url}. Start it with `make up`, in another terminal.", err=True)
         sys.exit(2)
-    started = time.monotonic()
-    commits: list[Committed] = []
-    ids: list[str] = []
     try:
         if not only_make:
             runfeed_command()
-        with _work_folder(keep) as work, _progress(count * len(ENVIRONMENTS)) as report:
-            for commit in write_commits(work / "prosekit", make_history(datetime.now(UTC).date())[:count]):
-                commits.append(commit)
-                # One after the other, because two that measure at once would measure each other.
-                for environment in ENVIRONMENTS:
-                    folder = work / "results" / f"{len(commits):02}-{commit.id[:7]}" / environment
-                    results = make_results(work / "prosekit", commit, environment, folder)
-                    if not only_make:
-                        ids += push(work / "prosekit", results, project=PROJECT, url=url)
-                    report(results)
-    except (RuntimeError, FileNotFoundError) as error:
+        started = time.monotonic()
+        with _work_folder(keep) as work:
+            commits, ids = _walk(work, count, None if only_make else url)
+        click.echo(f"{len(commits)} commits tested and measured: {time.monotonic() - started:.0f} s.")
+        if keep is not None:
+            click.echo(f"Everything is kept in {keep}.")
+        if not only_make:
+            all_accepted = _tell_outcomes(url, ids)
+            _tell_sights(url, commits)
+            sys.exit(0 if all_accepted else 1)
+    except (RuntimeError, FileNotFoundError, httpx.HTTPError) as error:
         raise click.ClickException(str(error)) from error
-    seconds = time.monotonic() - started
-    click.echo(f"{len(commits)} commits tested and measured in {' and '.join(ENVIRONMENTS)}: {seconds:.0f} s.")
-    if keep is not None:
-        click.echo(f"Everything is kept in {keep}.")
-    if not only_make:
-        _tell_outcomes(url, ids)
-        _tell_sights(url, commits)
+
+
+def _walk(work: Path, count: int, url: str | None) -> tuple[list[Committed], list[str]]:
+    """Make the first `count` commits and the results of each, and push them to `url` if there is one.
+
+    Returns the commits and the ids of the submissions. Environments take turns, because two runners that measure at
+    once on one machine would measure each other.
+    """
+    repository = work / "prosekit"
+    commits: list[Committed] = []
+    ids: list[str] = []
+    with _progress(count * len(ENVIRONMENTS)) as report:
+        for commit in write_commits(repository, make_history(datetime.now(UTC).date())[:count]):
+            commits.append(commit)
+            for environment in ENVIRONMENTS:
+                folder = work / "results" / f"{len(commits):02}-{commit.id[:7]}" / environment
+                results = make_results(repository, commit, environment, folder)
+                if url is not None:
+                    ids += push(repository, results, project=PROJECT, url=url)
+                report(results)
+    return commits, ids
 
 
 @contextlib.contextmanager
@@ -128,19 +140,18 @@ def _progress(total: int) -> Iterator[Callable[[Results], None]]:
         yield move_bar
 
 
-def _tell_outcomes(url: str, ids: Sequence[str]) -> None:
-    """Wait for all outcomes and say them; ends the program with 1 if any push was not accepted."""
+def _tell_outcomes(url: str, ids: Sequence[str]) -> bool:
+    """Wait for all outcomes and say them; whether everything was accepted."""
     statuses = wait_for_outcomes(url, ids, OUTCOMES_TIMEOUT_SECONDS)
     states = Counter(status["state"] for status in statuses.values())
     click.echo(f"{len(ids)} files pushed: " + ", ".join(f"{number} {state}" for state, number in states.items()) + ".")
-    if set(states) <= {"accepted"}:
-        return
     for id, status in statuses.items():
         for problem in status["problems"]:
-            click.echo(f"{id[:12]} {status['state']}: {problem}", err=True)
-    if states.keys() & set(UNFINISHED):
+            where, expected, found = (problem[fact] for fact in ("where", "expected", "found"))
+            click.echo(f"{id[:12]} {status['state']}: {where}: expected {expected}, found {found}", err=True)
+    if any(state in UNFINISHED for state in states):
         click.echo(f"Some had no outcome after {OUTCOMES_TIMEOUT_SECONDS} s; the server may still be busy.", err=True)
-    sys.exit(1)
+    return set(states) <= {"accepted"}
 
 
 def _tell_sights(url: str, commits: Sequence[Committed]) -> None:

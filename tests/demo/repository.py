@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ingest.ci import PROVIDERS
 from tests.demo.change import Tree
 from tests.demo.history import Step
 
@@ -32,10 +33,11 @@ class Committed:
 def sample_environ() -> dict[str, str]:
     """This process's environment without what would make git, pytest or Python act differently in the sample.
 
-    A CI job's own commit goes as well: the results belong to the sample's commits.
+    What tells that this is a CI job goes as well: the results belong to the sample's commits, not to the job's.
     """
-    foreign = ("GIT_", "PYTEST_", "PYTHON", "COV_", "GITHUB_", "GITLAB_", "CI_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign) and name != "CI"}
+    ci = {provider.marker.partition("=")[0] for provider in PROVIDERS}
+    foreign = ("GIT_", "PYTEST_", "PYTHON")
+    kept = {name: value for name, value in os.environ.items() if name not in ci and not name.startswith(foreign)}
     return kept | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0"}
 
 

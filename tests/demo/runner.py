@@ -67,12 +67,14 @@ def push(repository: Path, results: Results, *, project: str, url: str) -> list[
     """Push both files with the installed command, from the repository so that it finds the commit; submission ids."""
     command = [
         *(runfeed_command(), "push", str(results.junit), str(results.benchmarks)),
-        *("--project", project, "--environment", results.environment, "--to", url, "--json"),
+        *("--project", project, "--environment", results.environment, "--to", url, "--json", "--no-spool"),
     ]
-    done = subprocess.run(command, cwd=repository, env=sample_environ(), capture_output=True, text=True, check=False)
+    # A spool of its own, so that results of the user's that wait in theirs are not taken for the demo's.
+    environ = sample_environ() | {"RUNFEED_SPOOL": str(results.junit.parent / "spool")}
+    done = subprocess.run(command, cwd=repository, env=environ, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"runfeed push at {results.commit.title}: {done.stderr.strip() or done.stdout.strip()}")
-    return [json.loads(line)["id"] for line in done.stdout.splitlines() if line.strip()]
+    return [json.loads(line)["receipt"]["id"] for line in done.stdout.splitlines() if line.strip()]
 
 
 def runfeed_command() -> str:

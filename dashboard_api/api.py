@@ -1,0 +1,378 @@
+"""The read-only HTTP API under /api/v1: resources, their parameters, and how each answer is made.
+
+Every answer comes from one snapshot and names its data version in the ETag, so "has anything changed?" costs no
+query. A parameter nobody declared is refused: a typo must not silently return everything.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from litestar import Response, Router, get
+from litestar.di import NamedDependency, Provide
+from litestar.openapi import ResponseSpec
+from litestar.params import FromPath, QueryParameter
+
+from dashboard_api import answers, queries
+from dashboard_api.answers import AnswerCache
+from dashboard_api.database import Snapshot
+from dashboard_api.desk import (
+    AnyRequest,
+    DashboardSource,
+    Desk,
+    Facts,
+    ReadableFromEverywhere,
+    refuse_unknown_parameters,
+)
+from dashboard_api.paging import Listing
+from dashboard_api.queries import RunFilter
+from dashboard_api.reference import PATH, openapi_config, reference_routes
+from dashboard_api.resources import (
+    Measurement,
+    MeasurementPage,
+    Point,
+    PointPage,
+    ProjectPage,
+    ProjectSummary,
+    Run,
+    RunPage,
+    Series,
+    SeriesPage,
+    Status,
+    SubmissionPage,
+    Test,
+    TestPage,
+)
+from infra.bucket import Bucket
+from infra.web import PROBLEM_MEDIA_TYPE, exception_handlers
+from schemas import keys
+from schemas.errors import Refused
+from schemas.records import ProblemDetails, Submission, SubmissionStatus
+
+__all__ = ["api_routes", "openapi_config"]
+
+MAX_LIMIT = 1000
+
+T = TypeVar("T")
+
+
+# --- parameters ---
+
+Limit = Annotated[int, QueryParameter(ge=1, le=MAX_LIMIT, description="How many rows at most.")]
+After = Annotated[str | None, QueryParameter(description="Cursor: the rows after it. From `next`, or the Link header.")]
+Before = Annotated[str | None, QueryParameter(description="Cursor: older rows. From `next`, or the Link header.")]
+Time = Annotated[str | None, QueryParameter(description="ISO 8601; UTC if it names no zone. `since` is inclusive.")]
+Labels = Annotated[list[str] | None, QueryParameter(description="`key=value`; all that are given must hold.")]
+Environment = Annotated[str | None, QueryParameter(description="A fingerprint or a title.")]
+Text = Annotated[str | None, QueryParameter()]
+TheDesk = NamedDependency[Desk]
+
+
+def parsed_time(text: str | None, where: str) -> datetime | None:
+    """A time in UTC, or Refused 400."""
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise Refused(where, "an ISO 8601 time (with + written as %2B)", repr(text[:80])) from error
+
+
+def parsed_labels(labels: list[str] | None) -> dict[str, str]:
+    """`key=value` texts as a dict, or Refused 400."""
+    parsed: dict[str, str] = {}
+    for label in labels or ():
+        key, separator, value = label.partition("=")
+        if not separator or not key:
+            raise Refused("label", "key=value", repr(label[:80]))
+        if parsed.setdefault(key, value) != value:
+            raise Refused("label", f"one value of {key[:80]!r}", "two")
+    return parsed
+
+
+def _found(thing: T | None, kind: str, name: str) -> T:
+    if not thing:
+        raise Refused(kind, f"a known {kind}", repr(name[:80]), status=404)
+    return thing
+
+
+# --- resources ---
+
+
+def get_projects(
+    *, request: AnyRequest, desk: TheDesk, limit: Limit = 100, after: After = None
+) -> Response[ProjectPage]:
+    """All projects by name, with what each holds."""
+    return desk.rows(request, lambda _: queries.list_projects(limit, after), live=True)
+
+
+def get_project(*, request: AnyRequest, desk: TheDesk, project: FromPath[str]) -> Response[ProjectSummary]:
+    """What one project holds."""
+    return desk.one(request, lambda it: _found(queries.project(it, project), "project", project), live=True)
+
+
+def get_runs(
+    *,
+    request: AnyRequest,
+    desk: TheDesk,
+    limit: Limit = 100,
+    before: Before = None,
+    project: Text = None,
+    commit: Annotated[
+        str | None, QueryParameter(description="The commit id, or at least its first 4 characters.")
+    ] = None,
+    branch: Text = None,
+    environment: Environment = None,
+    label: Labels = None,
+    since: Time = None,
+    until: Time = None,
+    format: Text = None,
+    duplicates: Annotated[bool, QueryParameter(description="Whether to show runs that were sent before.")] = True,
+) -> Response[RunPage]:
+    """Runs, the last received first. `since` and `until` are of the time they were received."""
+    filter = RunFilter(
+        project=project,
+        commit=commit,
+        branch=branch,
+        environment=environment,
+        labels=parsed_labels(label),
+        since=parsed_time(since, "since"),
+        until=parsed_time(until, "until"),
+        format=format,
+        duplicates=duplicates,
+    )
+    return desk.rows(request, lambda _: queries.list_runs(filter, limit, before))
+
+
+def get_run(*, request: AnyRequest, desk: TheDesk, run: FromPath[str]) -> Response[RunPage]:
+    """One run; if it was sent in chunks, a row for each."""
+
+    def make(snapshot: Snapshot) -> Listing[Run]:
+        _known_run(snapshot, run)
+        return queries.list_run(run, MAX_LIMIT)
+
+    return desk.rows(request, make)
+
+
+def get_run_measurements(
+    *,
+    request: AnyRequest,
+    desk: TheDesk,
+    run: FromPath[str],
+    limit: Limit = 100,
+    after: After = None,
+    samples: Annotated[
+        bool, QueryParameter(description="Whether to give every sample, not only their statistics.")
+    ] = False,
+) -> Response[MeasurementPage]:
+    """What the run measured, in the order of its file."""
+
+    def make(snapshot: Snapshot) -> Listing[Measurement]:
+        _known_run(snapshot, run)
+        return queries.list_run_measurements(snapshot, run, limit, after, samples=samples)
+
+    return desk.rows(request, make)
+
+
+def get_run_tests(
+    *,
+    request: AnyRequest,
+    desk: TheDesk,
+    run: FromPath[str],
+    limit: Limit = 100,
+    after: After = None,
+    status: Annotated[list[str] | None, QueryParameter(description="Any of these statuses.")] = None,
+    text: Annotated[
+        str | None, QueryParameter(description="Occurs in test, subtest or message, whatever its case.")
+    ] = None,
+) -> Response[TestPage]:
+    """What the run tested, in the order of its file."""
+
+    def make(snapshot: Snapshot) -> Listing[Test]:
+        _known_run(snapshot, run)
+        return queries.list_run_tests(snapshot, run, limit, after, status=status, text=text)
+
+    return desk.rows(request, make)
+
+
+def get_all_series(
+    *,
+    request: AnyRequest,
+    desk: TheDesk,
+    limit: Limit = 100,
+    after: After = None,
+    project: Text = None,
+    text: Annotated[str | None, QueryParameter(description="Words that all occur in names or environment.")] = None,
+    benchmark: Text = None,
+    metric: Text = None,
+    unit: Text = None,
+    environment: Environment = None,
+) -> Response[SeriesPage]:
+    """Series by project and benchmark, each with its last value."""
+    return desk.rows(
+        request,
+        lambda it: queries.list_series(
+            it,
+            project=project,
+            text=text,
+            benchmark=benchmark,
+            metric=metric,
+            unit=unit,
+            environment=environment,
+            limit=limit,
+            after=after,
+        ),
+    )
+
+
+def get_series(*, request: AnyRequest, desk: TheDesk, series: FromPath[str]) -> Response[Series]:
+    """One series."""
+    return desk.one(request, lambda it: _found(queries.series(it, series), "series", series))
+
+
+def get_points(
+    *,
+    request: AnyRequest,
+    desk: TheDesk,
+    series: FromPath[str],
+    limit: Limit = 100,
+    before: Before = None,
+    branch: Text = None,
+    since: Time = None,
+    until: Time = None,
+) -> Response[PointPage]:
+    """The newest points of a series, oldest first; `next` leads to older ones."""
+    first, last = parsed_time(since, "since"), parsed_time(until, "until")
+
+    def make(snapshot: Snapshot) -> Listing[Point]:
+        known = snapshot.arrow("SELECT series FROM series WHERE series = $series", {"series": series})
+        _found(known.num_rows, "series", series)
+        return queries.list_points(series, branch=branch, since=first, until=last, limit=limit, before=before)
+
+    return desk.rows(request, make)
+
+
+def get_submissions(
+    *,
+    request: AnyRequest,
+    desk: TheDesk,
+    limit: Limit = 100,
+    before: Before = None,
+    project: Text = None,
+    states: Annotated[list[str] | None, QueryParameter(name="state", description="Any of these states.")] = None,
+) -> Response[SubmissionPage]:
+    """Announced submissions, the last first."""
+    return desk.rows(
+        request, lambda _: queries.list_submissions(project, states, limit=limit, before=before), live=True
+    )
+
+
+def get_submission(*, request: AnyRequest, desk: TheDesk, submission: FromPath[str]) -> Response[SubmissionStatus]:
+    """Where a submission stands, and every reason. `received`: stored for good, but not yet announced or loaded."""
+    if not keys.SHA256.fullmatch(submission):
+        _found(None, "submission", submission)
+    if desk.read(lambda it: queries.submission(it, submission)) is None:
+        return desk.without_etag(request, _received(desk.source.public, submission))
+    return desk.one(request, lambda it: _found(queries.submission(it, submission), "submission", submission), live=True)
+
+
+def get_status(*, request: AnyRequest, desk: TheDesk) -> Response[Status]:
+    """How the system stands: how far the logs are loaded, and submissions by state."""
+
+    def make(snapshot: Snapshot) -> Status:
+        return Status(
+            lake_version=snapshot.lake_version,
+            data_version=snapshot.version,
+            submissions_seq=snapshot.submissions_seq,
+            outcomes_seq=snapshot.outcomes_seq,
+            states=queries.states(snapshot),
+            facts=dict(desk.status_facts()),
+        )
+
+    return desk.without_etag(request, desk.read(make))
+
+
+def _known_run(snapshot: Snapshot, run_id: str) -> None:
+    known = snapshot.arrow("SELECT 1 FROM runs WHERE run = $run LIMIT 1", {"run": run_id})
+    _found(known.num_rows, "run", run_id)
+
+
+def _received(public: Bucket, submission_id: str) -> SubmissionStatus:
+    """From the submission itself, which the log has not announced yet; Refused 404 if there is none."""
+    try:
+        body = public.read(keys.submission(submission_id))
+    except FileNotFoundError as error:
+        raise Refused("submission", "the id of a submission", repr(submission_id), status=404) from error
+    submission = msgspec.json.decode(body, type=Submission)
+    return SubmissionStatus(
+        id=submission.id,
+        state="received",
+        project=submission.project,
+        format="" if submission.format == "auto" else submission.format,
+        sha256=submission.blob.sha256,
+        size_bytes=submission.blob.size_bytes,
+        media_type=submission.blob.media_type,
+        received=submission.received,
+        blob_url="/" + keys.blob(submission.blob.sha256),
+    )
+
+
+# --- routes ---
+
+_LISTS: list[tuple[str, Callable[..., Response[Any]]]] = [
+    ("/projects", get_projects),
+    ("/runs", get_runs),
+    ("/runs/{run:str}/measurements", get_run_measurements),
+    ("/runs/{run:str}/tests", get_run_tests),
+    ("/series", get_all_series),
+    ("/series/{series:str}/points", get_points),
+    ("/submissions", get_submissions),
+]
+_ONES: list[tuple[str, Callable[..., Response[Any]]]] = [
+    ("/projects/{project:str}", get_project),
+    ("/runs/{run:str}", get_run),
+    ("/series/{series:str}", get_series),
+    ("/submissions/{submission:str}", get_submission),
+    ("/status", get_status),
+]
+
+
+def api_routes(source: DashboardSource, status_facts: Callable[[], Facts] = dict) -> list[Any]:
+    """The routes for Litestar. `status_facts` adds what other parts of the server know to /api/v1/status."""
+    desk = Desk(source, AnswerCache(), status_facts)
+    routes: list[Any] = [_route(path, answer) for path, answer in [*_LISTS, *_ONES]]
+    for path, answer in _LISTS:
+        routes += [_route(f"{path}.{one.name}", answer, include_in_schema=False) for one in answers.ALL]
+    router = Router(
+        PATH,
+        route_handlers=[*routes, *reference_routes()],
+        dependencies={"desk": Provide(lambda: desk, sync_to_thread=False)},
+        guards=[refuse_unknown_parameters],
+        middleware=[ReadableFromEverywhere()],
+        exception_handlers=exception_handlers,
+        signature_types=[Desk],
+    )
+    return [router]
+
+
+def _route(path: str, answer: Callable[..., Response[Any]], *, include_in_schema: bool = True) -> Any:
+    name = answer.__name__
+    problems = {400: "The request is wrong.", 406: "No such representation."}
+    if "{" in path:
+        problems[404] = "There is no such thing."
+    described = {
+        status: ResponseSpec(ProblemDetails, description=why, media_type=PROBLEM_MEDIA_TYPE, generate_examples=False)
+        for status, why in problems.items()
+    }
+    return get(
+        path,
+        sync_to_thread=True,
+        name=None,
+        operation_id=name,
+        summary=name.removeprefix("get_").replace("_", " ").capitalize(),
+        description=answer.__doc__,
+        responses=described,
+        include_in_schema=include_in_schema,
+    )(answer)

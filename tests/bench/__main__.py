@@ -1,0 +1,41 @@
+"""`make bench`: latency, small files, one big file, in one run; ratios, so that a noisy machine matters less.
+
+Each measurement starts a real `runfeed up` on a fresh data folder. Prints a Markdown table for BENCHMARKS.md.
+"""
+
+import argparse
+import os
+import platform
+import tempfile
+from pathlib import Path
+
+from tests.bench.big_file import measure_big_file
+from tests.bench.latency import measure_latency
+from tests.bench.report import Figure
+from tests.bench.small_files import measure_small_files
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--large", action="store_true", help="five times the small files, twice the big one")
+    parser.add_argument("--only", choices=["latency", "small", "big"], help="one of the three")
+    parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
+    chosen = parser.parse_args()
+    scale = (5, 2) if chosen.large else (1, 1)
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory(dir=chosen.folder) as name:
+        folder = Path(name)
+        if chosen.only in (None, "latency"):
+            figures += measure_latency(folder / "latency", pushes=40)
+        if chosen.only in (None, "small"):
+            figures += measure_small_files(folder / "small", files=20_000 * scale[0], clients=4)
+        if chosen.only in (None, "big"):
+            figures += measure_big_file(folder / "big", tests=33_000 * scale[1])
+    print(f"\nPython {platform.python_version()}, {len(os.sched_getaffinity(0))} cores, {platform.machine()}\n")
+    print("| what | figure | asked for |\n|---|---|---|")
+    for figure in figures:
+        print(f"| {figure.what} | {figure.found} | {figure.asked} |")
+
+
+if __name__ == "__main__":
+    main()
