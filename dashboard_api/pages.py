@@ -11,9 +11,9 @@ from urllib.parse import urlencode
 
 import msgspec
 from litestar import Response, Router, get
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.exceptions import ValidationException
-from litestar.params import Dependency, Parameter
+from litestar.params import Parameter, QueryParameter
 
 from dashboard_api import display, drawing, queries, summaries, trends
 from dashboard_api.answers import Answer, AnswerCache, matches
@@ -93,9 +93,6 @@ class Pages:
         return self.renderer.page(body, status=status)
 
 
-_Pages = Annotated[Pages, Dependency(skip_validation=True)]
-
-
 class Missing(Exception):
     """The address names something that is not here; the text says what."""
 
@@ -104,7 +101,7 @@ class Missing(Exception):
 
 
 @get("/", sync_to_thread=True)
-def overview(request: AnyRequest, pages: _Pages) -> Response[bytes]:
+def overview(request: AnyRequest, pages: NamedDependency[Pages]) -> Response[bytes]:
     return pages.answer(request, "overview.html", _overview, live=True)
 
 
@@ -135,7 +132,7 @@ def _overview(snapshot: Snapshot) -> Values:
 def project_page(
     *,
     request: AnyRequest,
-    pages: _Pages,
+    pages: NamedDependency[Pages],
     project: str,
     q: _Text = "",
     environment: _Text = "",
@@ -220,7 +217,7 @@ def _in_group(one: Series) -> tuple[str, ...]:
 def runs_page(
     *,
     request: AnyRequest,
-    pages: _Pages,
+    pages: NamedDependency[Pages],
     project: _Text = "",
     commit: _Text = "",
     branch: _Text = "",
@@ -248,7 +245,7 @@ def runs_page(
 def run_page(
     *,
     request: AnyRequest,
-    pages: _Pages,
+    pages: NamedDependency[Pages],
     run: str,
     status: _Text = "",
     q: _Text = "",
@@ -313,10 +310,10 @@ def _run(snapshot: Snapshot, run_id: str, *, status: str, text: str, after: dict
 def series_page(
     *,
     request: AnyRequest,
-    pages: _Pages,
+    pages: NamedDependency[Pages],
     series: str,
-    since: Annotated[str, Parameter(query="from", max_length=40)] = "",
-    until: Annotated[str, Parameter(query="to", max_length=40)] = "",
+    since: Annotated[str, QueryParameter(name="from", max_length=40)] = "",
+    until: Annotated[str, QueryParameter(name="to", max_length=40)] = "",
     branch: _Text = "",
 ) -> Response[bytes]:
     """`from` and `to` are days or moments, both inclusive; the other parameters in the address are the script's."""
@@ -367,9 +364,9 @@ def _moment(text: str, where: str) -> datetime | None:
 def submissions_page(
     *,
     request: AnyRequest,
-    pages: _Pages,
+    pages: NamedDependency[Pages],
     project: _Text = "",
-    chosen: Annotated[str, Parameter(query="state", max_length=40)] = "",
+    chosen: Annotated[str, QueryParameter(name="state", max_length=40)] = "",
     before: _Cursor = None,
 ) -> Response[bytes]:
     def values(snapshot: Snapshot) -> Values:
@@ -400,7 +397,7 @@ def submissions_page(
 
 
 @get("/submissions/{submission:str}", sync_to_thread=True)
-def submission_page(request: AnyRequest, pages: _Pages, submission: str) -> Response[bytes]:
+def submission_page(request: AnyRequest, pages: NamedDependency[Pages], submission: str) -> Response[bytes]:
     if not keys.SHA256.fullmatch(submission):
         raise Missing("A submission's id is 64 hexadecimal digits.")
     if pages.desk.read(lambda it: queries.submission(it, submission)) is not None:
@@ -453,7 +450,7 @@ def _submission(status: SubmissionStatus, progress: summaries.Progress | None, r
 
 
 @get("/static/{digest:str}/{name:path}", sync_to_thread=False)
-def static_file(pages: _Pages, digest: str, name: str) -> Response[bytes]:
+def static_file(pages: NamedDependency[Pages], digest: str, name: str) -> Response[bytes]:
     found = pages.renderer.asset(digest, name.lstrip("/"))
     if found is None:
         raise Missing("No such file.")

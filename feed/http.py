@@ -12,9 +12,10 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
 
-from litestar import Request, route
+from litestar import MediaType, Request, route
 from litestar.concurrency import sync_to_thread
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.response.streaming import ASGIStreamingResponse
+from litestar.types import ASGIApp
 
 from infra.bucket import Bucket, Head, checked_key
 
@@ -81,22 +82,16 @@ async def _answer(bucket: Bucket, method: str, key: str, asked: dict[str, str]) 
 
 
 def _app(answer: Answer, body: AsyncIterator[bytes]) -> ASGIApp:
+    """Sends `answer`, and stops reading when the client has gone."""
     headers = dict(answer.headers)
     if answer.status not in (204, 304):
         headers["Content-Length"] = str(answer.length)
-    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
-
-    async def send_answer(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": answer.status, "headers": raw})
-        async for piece in body:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    return send_answer
+    return ASGIStreamingResponse(iterator=body, headers=headers, status_code=answer.status, media_type=MediaType.TEXT)
 
 
 async def _pieces_of(body: bytes) -> AsyncIterator[bytes]:
-    yield body
+    if body:
+        yield body
 
 
 async def _read_pieces(bucket: Bucket, key: str, start: int, length: int) -> AsyncIterator[bytes]:

@@ -58,12 +58,7 @@ class S3Bucket:
         self.url = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
         self._lists_in_order = False
         # obstore takes from the environment whatever it is not told, so it is told all that could redirect it.
-        config: S3Config = {
-            "region": region,
-            "conditional_put": "etag",
-            "skip_signature": False,
-            "virtual_hosted_style_request": False,
-        }
+        config: S3Config = {"region": region, "conditional_put": "etag", "skip_signature": False}
         if endpoint is not None:
             config |= {"endpoint": endpoint, "aws_endpoint_url_s3": endpoint}
         credential: S3Credential | None = None

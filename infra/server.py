@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from litestar import Litestar
+from litestar import Litestar, Router
 from litestar.openapi import OpenAPIConfig
 
 from infra.settings import Settings
@@ -31,8 +31,9 @@ def alone_with(data: Path) -> Iterator[None]:
 
 def make_app(routes: Sequence[Any], openapi: OpenAPIConfig | None) -> Litestar:
     """The application of these route handlers. Upload sizes are limited by the intake, not here."""
+    # One router for all: Litestar wraps a handler twice if a later registration adds a method to its path.
     return Litestar(
-        list(routes),
+        [Router("/", route_handlers=list(routes))],
         openapi_config=openapi,
         exception_handlers=exception_handlers,
         request_max_body_size=None,

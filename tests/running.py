@@ -2,7 +2,6 @@
 
 import os
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from typing import Any
 import httpx
 
 RUNFEED = str(Path(sys.executable).with_name("runfeed"))
-_START_SECONDS = 60
 
 
 class Running:
@@ -42,16 +40,11 @@ class Running:
     def _read_url(self) -> str:
         assert self._process is not None
         assert self._process.stdout is not None
-        deadline = time.monotonic() + _START_SECONDS
         seen = ""
-        while time.monotonic() < deadline:
-            if select.select([self._process.stdout], [], [], 0.2)[0]:
-                line = self._process.stdout.readline()
-                if not line:
-                    break
-                seen += line
-                if match := re.search(r"pages\s+(http://\S+?)/\s", line):
-                    return match[1]
+        for line in self._process.stdout:  # ends when the process does
+            seen += line
+            if match := re.search(r"pages\s+(http://\S+?)/\s", line):
+                return match[1]
         raise AssertionError(f"runfeed up did not start: {seen}\n{Path(self._log.name).read_text()[-3000:]}")
 
     def kill(self) -> None:

@@ -65,6 +65,7 @@ def test_one_of_the_processes_creates_each_key(tmp_path: Path) -> None:
         for number in numbers:
             assert bucket.read(f"race/{number}") == name.encode()
             assert bucket.head(f"race/{number}").content_type == f"text/x-{name}"
+    assert len(list((tmp_path / ".types").iterdir())) == 100, "losers left their types behind"
 
 
 # --- etags ---

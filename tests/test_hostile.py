@@ -160,10 +160,10 @@ def test_a_bomb_stops_at_its_limit(bomb: Callable[[int], bytes], limits: DecodeL
     """256 MiB of zeros are given up at 8 MiB: soon, and without holding much more than that."""
     data = bomb(1 << 28)
     tracemalloc.start()
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         reason = rejected(data, limits=limits)
-        took, (_, peak) = time.perf_counter() - began, tracemalloc.get_traced_memory()
+        took, (_, peak) = time.process_time() - began, tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert f"more than {allowed:,} bytes" in reason
@@ -345,10 +345,10 @@ LAUGHS = (
 
 
 def test_a_billion_laughs_are_rejected_at_once() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     for format in ("auto", "junit"):
         assert "without a document type" in rejected(LAUGHS.encode(), format)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize(
@@ -415,9 +415,9 @@ def test_xml_that_is_not_well_formed_is_rejected_with_line_and_column(data: byte
 
 @pytest.mark.parametrize("opening", ["<!--", "<?x ", "<!DOCTYPE a [", "<!DOCTYPE ", "<", "<a:", "<!-- --><?x ?>"])
 def test_the_look_for_the_root_element_takes_no_time(opening: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     rejected(("<!-- a -->" + opening * 200_000).encode())
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize(
@@ -440,6 +440,7 @@ def test_the_root_element_is_found_behind_what_may_precede_it(prolog: str, root:
 INPUTS = [source.read_bytes() for _, source, _ in pairs()]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.sampled_from(DECLARED))
 @example(b"\x1f\x8b", "auto")
 @example(b"\x28\xb5\x2f\xfd", "auto")

@@ -165,6 +165,7 @@ def test_a_large_object_is_read_in_pieces(client: TestClient[Litestar], monkeypa
     [
         f"/{BLOB[:-1]}",
         "/blobs/aa",
+        f"/{BLOB}/more",
         "/blobs/%2e%2e/%2e%2e/etc/passwd",
         "/blobs/..%2f..%2fetc%2fpasswd",
         "/feeds/submissions/.tmp/x",

@@ -7,8 +7,11 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import obstore
 import pytest
+from obstore.store import MemoryStore
 
 from infra.s3 import S3Bucket, open_s3
 from schemas.errors import Refused, Unavailable
@@ -141,6 +144,25 @@ def test_only_the_given_environment_counts(s3_server: S3Server, monkeypatch: pyt
         monkeypatch.setenv(name, value)
     bucket = open_s3("s3://own-environment", s3_server.environ)
     bucket.check_conditional_writes()
+
+
+def test_a_store_that_lists_in_order_starts_where_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that one flooded lane need not be listed in order to come to the next."""
+    bucket = S3Bucket("memory")
+    bucket._store = MemoryStore()
+    bucket.check_conditional_writes()
+    for key in ("pending/log/my-lane/1", "pending/log/my-lane/2", "pending/log/next/1"):
+        bucket.create(key, b"")
+    starts = []
+    real = obstore.list
+
+    def listing(*given: Any, offset: str | None, **named: Any) -> Any:
+        starts.append(offset)
+        return real(*given, offset=offset, **named)
+
+    monkeypatch.setattr(obstore, "list", listing)
+    assert list(bucket.list("pending/log/", "pending/log/my-lane/zz")) == ["pending/log/next/1"]
+    assert starts == ["pending/log/my-lane/zz"]
 
 
 def test_opening_connects_to_nothing() -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processor.formats import junit, wptreport
@@ -54,6 +54,7 @@ def test_an_unknown_wpt_status_is_flagged_and_never_a_pass(status: Any) -> None:
     assert rows_of(result, "runs")[0]["passed"] == 0
 
 
+@settings(deadline=None)
 @given(
     st.tuples(st.text("ab:%/3A2F5", max_size=6), st.text("/ab:%3A", max_size=6)),
     st.tuples(st.text("ab:%/3A2F5", max_size=6), st.text("/ab:%3A", max_size=6)),
@@ -258,6 +259,7 @@ def test_a_timestamp_that_is_none_is_no_error(text: str) -> None:
 PARTS = st.text("ab#% >235E", min_size=1, max_size=7)
 
 
+@settings(deadline=None)
 @given(
     st.tuples(st.lists(PARTS, max_size=2), PARTS, PARTS),
     st.tuples(st.lists(PARTS, max_size=2), PARTS, PARTS),
