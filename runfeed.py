@@ -22,6 +22,11 @@ COMMANDS = {
 }
 """Where each subcommand lives."""
 
+REQUESTS_AT_ONCE = 8
+"""Of an announcer to remote storage; a folder needs no company."""
+
+SWEEP_EVERY = 24 * 3600.0
+
 PAUSE_SECONDS = 0.1
 """Between two commits under load: long enough to fill a batch, short enough not to be seen."""
 
@@ -115,11 +120,12 @@ def run(settings: "Settings") -> None:
             return LogReader(buckets.public, log)
 
         submissions = reader_of(keys.SUBMISSIONS_LOG)
-        announcer = Announcer(buckets, submissions, describe_submission, clock=clock)
+        threads = REQUESTS_AT_ONCE if settings.bucket else 1
+        announcer = Announcer(buckets, submissions, describe_submission, clock=clock, threads=threads)
         limits = DecodeLimits(max_decoded_bytes=settings.max_decoded_bytes)
         broker = embedded_broker()
         send = declare_actors(broker, Processor(buckets, submissions, limits, clock), hints)
-        lake = CurrentLake(buckets, reader_of, send, clock=clock)
+        lake = CurrentLake(buckets, reader_of, send, clock=clock, threads=threads)
         dashboard = Dashboard(
             buckets.public, reader_of, settings.data / "dashboard", memory_limit=settings.duckdb_memory
         )
@@ -130,12 +136,15 @@ def run(settings: "Settings") -> None:
             Loop("dispatch", lake.dispatch, hints, wakes_on="log"),
             Loop("announce outcomes", lake.announce, hints, wakes_on="processed", signals="log", **pause),
             Loop("load", dashboard.step, hints, wakes_on="log", **pause),
+            Loop(
+                "sweep", lambda: announcer.sweep(clock()) + lake.sweep(), hints, wakes_on="", idle_seconds=SWEEP_EVERY
+            ),
         ]
         for loop in loops:
             loop.start()
         routes = [
             *object_routes(buckets.public),
-            *api_routes(dashboard, lambda: {loop.name: loop.last_error or "ok" for loop in loops}),
+            *api_routes(dashboard, lambda: {loop.name: "failing" if loop.last_error else "ok" for loop in loops}),
             *page_routes(dashboard),
             *intake_routes(Intake(buckets, settings, hints)),  # after the API, whose OPTIONS answers for both
         ]

@@ -73,6 +73,7 @@ WHERE m.seq BETWEEN $first AND $last AND r.seq BETWEEN $first AND $last
     AND m.series NOT IN (SELECT series FROM series)
 GROUP BY m.series
 """
+_DROP_EMPTY_SERIES = "DELETE FROM series WHERE series NOT IN (SELECT series FROM measurements)"
 
 
 class Loader:
@@ -147,6 +148,8 @@ class Loader:
         span = {"first": min(outcome.first for outcome in outcomes), "last": max(outcome.last for outcome in outcomes)}
         self._database.writer.execute(_COUNT_EACH_DIGEST_ONCE, span)
         self._database.writer.execute(_ADD_NEW_SERIES, span)
+        if any(outcome.revision > 0 for outcome in outcomes):
+            self._database.writer.execute(_DROP_EMPTY_SERIES)
 
     def _insert_parts(self, outcomes: list[Outcome]) -> None:
         for table in TABLES:

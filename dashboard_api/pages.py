@@ -13,7 +13,7 @@ import msgspec
 from litestar import Response, Router, get
 from litestar.di import NamedDependency, Provide
 from litestar.exceptions import ValidationException
-from litestar.params import Parameter, QueryParameter
+from litestar.params import FromPath, QueryParameter
 
 from dashboard_api import display, drawing, queries, summaries, trends
 from dashboard_api.answers import Answer, AnswerCache, matches
@@ -40,8 +40,8 @@ FAILED = ("crash", "timeout", "error", "fail", "assert")
 
 _CACHE_BYTES = 8 << 20
 _DAY = len("2026-01-01")
-_Text = Annotated[str, Parameter(max_length=200)]
-_Cursor = Annotated[str | None, Parameter(max_length=2000)]
+_Text = Annotated[str, QueryParameter(max_length=200)]
+_Cursor = Annotated[str | None, QueryParameter(max_length=2000)]
 
 Values = dict[str, Any]
 """What a template is filled with."""
@@ -78,7 +78,7 @@ class Pages:
             etag = self.renderer.etag(version, *([besides] if besides else []))
             if matches(request.headers.get("if-none-match"), etag):
                 return self.renderer.not_modified(etag)
-            key = (str(request.url), etag)
+            key = (request.url.path, request.url.query, etag)
             made = self.cache.get(key)
             if made is None:
                 made = Answer(self.renderer.render(template, values(snapshot)))
@@ -133,7 +133,7 @@ def project_page(
     *,
     request: AnyRequest,
     pages: NamedDependency[Pages],
-    project: str,
+    project: FromPath[str],
     q: _Text = "",
     environment: _Text = "",
     after: _Cursor = None,
@@ -246,7 +246,7 @@ def run_page(
     *,
     request: AnyRequest,
     pages: NamedDependency[Pages],
-    run: str,
+    run: FromPath[str],
     status: _Text = "",
     q: _Text = "",
     measurements: _Cursor = None,
@@ -311,7 +311,7 @@ def series_page(
     *,
     request: AnyRequest,
     pages: NamedDependency[Pages],
-    series: str,
+    series: FromPath[str],
     since: Annotated[str, QueryParameter(name="from", max_length=40)] = "",
     until: Annotated[str, QueryParameter(name="to", max_length=40)] = "",
     branch: _Text = "",
@@ -397,7 +397,7 @@ def submissions_page(
 
 
 @get("/submissions/{submission:str}", sync_to_thread=True)
-def submission_page(request: AnyRequest, pages: NamedDependency[Pages], submission: str) -> Response[bytes]:
+def submission_page(request: AnyRequest, pages: NamedDependency[Pages], submission: FromPath[str]) -> Response[bytes]:
     if not keys.SHA256.fullmatch(submission):
         raise Missing("A submission's id is 64 hexadecimal digits.")
     if pages.desk.read(lambda it: queries.submission(it, submission)) is not None:
@@ -450,7 +450,7 @@ def _submission(status: SubmissionStatus, progress: summaries.Progress | None, r
 
 
 @get("/static/{digest:str}/{name:path}", sync_to_thread=False)
-def static_file(pages: NamedDependency[Pages], digest: str, name: str) -> Response[bytes]:
+def static_file(pages: NamedDependency[Pages], digest: FromPath[str], name: FromPath[str]) -> Response[bytes]:
     found = pages.renderer.asset(digest, name.lstrip("/"))
     if found is None:
         raise Missing("No such file.")

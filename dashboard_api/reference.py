@@ -48,6 +48,7 @@ def reference_routes() -> list[Any]:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    templates.filters["plain"] = lambda text: text.replace("`", "")  # what OpenAPI reads as Markdown
     template = templates.get_template("reference.html")
     style = (_HERE / "templates" / "reference.css").read_bytes()
 

@@ -25,7 +25,7 @@ HEADERS = {
     "referrer-policy": "same-origin",
     "cache-control": "no-cache",
 }
-_HTML = "text/html; charset=utf-8"
+_HTML = "text/html"  # Litestar names the charset of all text
 _HERE = Path(__file__).parent
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".md": "text/markdown"}
 
@@ -89,8 +89,7 @@ class Renderer:
 
 
 def _media_type(path: Path) -> str:
-    known = _MEDIA_TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "text/plain"
-    return f"{known}; charset=utf-8" if known.startswith("text/") else known
+    return _MEDIA_TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "text/plain"
 
 
 def _digest(folder: Path) -> str:

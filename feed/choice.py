@@ -1,8 +1,8 @@
 """Which of the waiting markers a commit announces. Pure.
 
 Lanes (projects) take turns, the oldest of each first, so that a flood in one cannot starve the others. A commit is
-bounded in entries and bytes. An entry of a large blob commits alone, so that its batch is its own: if it cannot be
-first, its lane is held back and goes first in the next commit.
+bounded in entries, in their bytes and in the bytes of their blobs. An entry of a large blob commits alone, so that its
+batch is its own: if it cannot be first, its lane is held back and goes first in the next commit.
 """
 
 from collections.abc import Iterable, Iterator, Set
@@ -18,6 +18,7 @@ from schemas.records import Entry
 MAX_COMMIT_ENTRIES = 1000
 MAX_COMMIT_BYTES = 1 << 20
 LARGE_BYTES = 8 << 20
+"""Of the blobs that one commit announces together, so that a batch's memory is bounded."""
 
 Lanes = dict[str, list[Marker]]
 
@@ -57,6 +58,7 @@ class Choice:
     next_lane: str = ""
     """Where the next commit should start."""
     _bytes: int = 0
+    _blob_bytes: int = 0
     _ids: set[str] = field(default_factory=set)
 
     def offer(self, marker: Marker, found: Announceable | None) -> None:
@@ -73,13 +75,15 @@ class Choice:
                 self.next_lane = marker.lane
             self.held.add(marker.lane)
             return
-        if self.entries and self._bytes + size > MAX_COMMIT_BYTES:
+        blob_bytes = self._blob_bytes + found.entry.size_bytes
+        if self.entries and (self._bytes + size > MAX_COMMIT_BYTES or blob_bytes > LARGE_BYTES):
             self.full = True
             return
         self.markers.append(marker)
         self.entries.append(found.entry)
         self._ids.add(marker.id)
         self._bytes += size
+        self._blob_bytes = blob_bytes
         self.full = large or len(self.entries) == MAX_COMMIT_ENTRIES
         if not self.held:
             self.next_lane = marker.lane + "\0"  # sorts just behind this lane: the others first

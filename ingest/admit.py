@@ -50,9 +50,9 @@ def admit(
     _create_once(buckets, keys.blob(blob.sha256), body)
     marker = keys.Marker(keys.SUBMISSIONS_LOG, project, nonce, identity)
     write_marker(buckets.private, marker)
+    # The marker stays even if somebody else's submission is there: that may be our own, whose confirmation got lost on
+    # the way and whose second try found it. The announcer drops a marker whose nonce is not the submission's.
     created = _create_once(buckets, keys.submission(identity), msgspec.json.encode(submission))
-    if not created:
-        buckets.private.delete(marker.key)
     return Receipt(
         id=identity,
         project=project,

@@ -8,20 +8,27 @@ from feed.announcer import Announcer
 from feed.log import LogReader
 from infra.bucket import Buckets
 from processor.dispatcher import Dispatcher, Send
-from processor.lake import current_lake
+from processor.lake import current_lake, sweep_parts
 from schemas import keys
 
 
 class CurrentLake:
-    """The steps of two loops. Each of `dispatch` and `announce` is for one thread, not the same for both."""
+    """The steps of loops, each for one thread. `threads` is how many the announcer uses to hide storage's latency."""
 
     def __init__(
-        self, buckets: Buckets, reader_of: Callable[[str], LogReader], send: Send, *, clock: Callable[[], datetime]
+        self,
+        buckets: Buckets,
+        reader_of: Callable[[str], LogReader],
+        send: Send,
+        *,
+        clock: Callable[[], datetime],
+        threads: int,
     ) -> None:
         self._buckets = buckets
         self._reader_of = reader_of
         self._send = send
         self._clock = clock
+        self._threads = threads
         self._dispatcher: tuple[int, Dispatcher] | None = None
         self._announcer: tuple[int, Announcer] | None = None
 
@@ -39,6 +46,15 @@ class CurrentLake:
         """A commit to the outcomes log; the number of outcomes announced."""
         version, _ = current_lake(self._buckets.public)
         if self._announcer is None or self._announcer[0] != version:
-            outcomes = self._reader_of(keys.outcomes_log(version))
-            self._announcer = version, Announcer(self._buckets, outcomes, describe_outcome, clock=self._clock)
+            self._announcer = version, self._announcer_of(version)
         return self._announcer[1].commit()
+
+    def sweep(self) -> int:
+        """Remove what leads nowhere and is older than a week; the number of objects removed."""
+        version, _ = current_lake(self._buckets.public)
+        now = self._clock()
+        return self._announcer_of(version).sweep(now) + sweep_parts(self._buckets.public, version, now)
+
+    def _announcer_of(self, version: int) -> Announcer:
+        outcomes = self._reader_of(keys.outcomes_log(version))
+        return Announcer(self._buckets, outcomes, describe_outcome, clock=self._clock, threads=self._threads)

@@ -7,12 +7,14 @@ revision only the first is created.
 import contextlib
 import hashlib
 from collections.abc import Sequence
+from datetime import datetime
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feed.announceable import write_marker
+from feed.announcer import SWEEP_AGE
 from infra.bucket import Bucket, Buckets
 from schemas import keys
 from schemas.records import LakeVersion, Outcome, PartRef
@@ -53,12 +55,31 @@ def publish_outcome(buckets: Buckets, lake_version: int, outcome: Outcome) -> bo
     log = keys.outcomes_log(lake_version)
     marker = keys.Marker(log, "batches", outcome.nonce, keys.outcome_id(outcome.first, outcome.revision))
     write_marker(buckets.private, marker)
+    key = keys.outcome(lake_version, outcome.first, outcome.revision)
     try:
-        buckets.public.create(keys.outcome(lake_version, outcome.first, outcome.revision), msgspec.json.encode(outcome))
+        buckets.public.create(key, msgspec.json.encode(outcome))
     except FileExistsError:
-        buckets.private.delete(marker.key)
-        return False
+        # Perhaps our own, whose confirmation got lost; the marker stays, the announcer knows whose it is.
+        return msgspec.json.decode(buckets.public.read(key), type=Outcome).nonce == outcome.nonce
     return True
+
+
+def sweep_parts(public: Bucket, lake_version: int, now: datetime) -> int:
+    """Remove parts older than a week that no outcome names: of batches whose commit somebody else won."""
+    named = {
+        part.key
+        for key in public.list(f"lake/v{lake_version}/outcomes/")
+        for part in msgspec.json.decode(public.read(key), type=Outcome).parts
+    }
+    unnamed = [
+        key
+        for table in TABLES
+        for key in public.list(f"lake/v{lake_version}/{table}/")
+        if key not in named and now - public.head(key).modified > SWEEP_AGE
+    ]
+    for key in unnamed:
+        public.delete(key)
+    return len(unnamed)
 
 
 def has_outcome(public: Bucket, lake_version: int, first: int) -> bool:

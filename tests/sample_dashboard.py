@@ -207,7 +207,7 @@ def filled(folder: Path, commits: int = 40) -> Sample:
             name="first" if day == 1 else "again",
         )
     for index in (1, 2, 4):
-        _chunk(sample, index, 4)
+        chunk(sample, index, 4)
     received = START + timedelta(hours=31 * commits + 5)
     refused = Problem(where="/runs/0/measurements/3/value", expected="a finite number", found="'fast'")
     sample.submit("fastlib", None, received=received, verdict="rejected", problems=[refused] * 3, name="rejected")
@@ -278,7 +278,8 @@ def _test(sample: Sample, number: int, commits: int) -> None:
     sample.submit("fastlib", fill, received=_after(at, 6), context=Context(commit=at), format="junit-xml")
 
 
-def _chunk(sample: Sample, index: int, total: int) -> None:
+def chunk(sample: Sample, index: int, total: int) -> None:
+    """One part of the run in chunks."""
     at = commit(3)
 
     def fill(tables: Tables) -> None:

@@ -178,6 +178,8 @@ class World:
             raise Unavailable(operation)
 
         def after() -> None:
+            if fault == "told exists" and operation.startswith("create"):
+                raise FileExistsError  # created, confirmation lost, tried again inside the storage's client
             if fault == "killed after":
                 raise Killed
             if fault == "told failed":
@@ -198,7 +200,7 @@ class World:
             if self.random.random() < restless:
                 waiting.insert(self.random.randrange(len(waiting) + 1), waiting.pop(0))
             process = waiting[0]
-            faults = ["killed before", "killed after", "failed", "told failed"]
+            faults = ["killed before", "killed after", "failed", "told failed", "told exists"]
             process.go_on(self.random.choice(faults) if self.random.random() < faulty else "")
             back.acquire()
             if not process.alive:
