@@ -23,7 +23,7 @@ COMMANDS = {
 """Where each subcommand lives."""
 
 REQUESTS_AT_ONCE = 8
-"""Of an announcer to remote storage; a folder needs no company."""
+"""Of an announcer to its storage: hides the network's latency, and lets a folder share its fsyncs."""
 
 SWEEP_EVERY = 24 * 3600.0
 
@@ -120,12 +120,11 @@ def run(settings: "Settings") -> None:
             return LogReader(buckets.public, log)
 
         submissions = reader_of(keys.SUBMISSIONS_LOG)
-        threads = REQUESTS_AT_ONCE if settings.bucket else 1
-        announcer = Announcer(buckets, submissions, describe_submission, clock=clock, threads=threads)
+        announcer = Announcer(buckets, submissions, describe_submission, clock=clock, threads=REQUESTS_AT_ONCE)
         limits = DecodeLimits(max_decoded_bytes=settings.max_decoded_bytes)
         broker = embedded_broker()
         send = declare_actors(broker, Processor(buckets, submissions, limits, clock), hints)
-        lake = CurrentLake(buckets, reader_of, send, clock=clock, threads=threads)
+        lake = CurrentLake(buckets, reader_of, send, clock=clock, threads=REQUESTS_AT_ONCE)
         dashboard = Dashboard(
             buckets.public, reader_of, settings.data / "dashboard", memory_limit=settings.duckdb_memory
         )

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -62,7 +63,10 @@ def serve(
             proxy_headers=False,
         )
         announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
-        uvicorn.Server(config).run(sockets=[listening])
+        # uvicorn shuts down on either signal, then raises it again: both end here, and what comes after may clean up.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:

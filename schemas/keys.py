@@ -10,6 +10,7 @@ Public bucket:
     lake/v<N>/<table>/<first>-<last>-<digest16>.parquet   a part
     lake/v<N>/outcomes/<first>/<revision>.json        what came of a batch
     projects/<project>.json                           a project's public settings
+    probe/<nonce>/…                                   written and deleted at start: does S3 write conditionally?
 
 Private bucket:
 

@@ -1,5 +1,6 @@
 """Processes die at the worst moment, disks fill up: no receipt is lost, nothing is there twice."""
 
+import contextlib
 import json
 import os
 import random
@@ -130,12 +131,8 @@ def test_a_full_disk_gives_507_and_no_receipt_and_later_everything_goes_on(tmp_p
             first = server.push(b'{"benchmark": "b", "metric": "t", "value": 1}')
             server.wait_for(first["id"])
             ballast = disk / "ballast"
-            with open(ballast, "wb") as file:
-                try:
-                    while True:
-                        file.write(b"\0" * 4096)
-                        file.flush()
-                except OSError:
+            with open(ballast, "wb", buffering=0) as file, contextlib.suppress(OSError):
+                while file.write(b"\0" * 4096):
                     pass
             answer = server.client.post("/api/v1/submissions?project=p", content=b"x" * 500_000)
             assert answer.status_code == 507

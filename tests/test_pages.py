@@ -638,6 +638,40 @@ def test_a_zoom_is_in_the_address_survives_a_reload_and_back_undoes_it(
 
 
 @pytest.mark.browser
+def test_a_double_click_shows_everything_again_and_opens_no_run(
+    context: BrowserContext, address: str, sample: Sample
+) -> None:
+    page = open_graph(context, address, sample, "?from=2026-09-10&to=2026-09-20")
+    expect(page.locator("input[name=from]")).to_have_value("2026-09-10")
+    page.locator(".u-over").dblclick()
+    expect(page.locator("input[name=from]")).to_have_value("")
+    page.wait_for_timeout(500)
+    assert page.url.endswith(f"/series/{slowed_series(sample)}")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("value", [5.0, 0.0, -3.0])
+def test_a_single_value_is_drawn_on_either_scale(context: BrowserContext, tmp_path: Path, value: float) -> None:
+    sample = sample_dashboard.empty(tmp_path)
+
+    def fill(tables: Tables) -> None:
+        tables.run(RunFacts(title="one")).measurement(where="/0", benchmark="one", metric="m", value=value)
+
+    sample.submit("new", fill, received=START)
+    sample.finish()
+    with served(make_app(sample)) as address:
+        page = context.new_page()
+        page.goto(f"{address}/series/{sample.one('SELECT series FROM series')}")
+        expect(page.locator("#graph canvas")).to_be_visible()
+        page.locator("#graph").focus()
+        page.keyboard.press("ArrowRight")
+        expect(page.locator(".readout strong")).to_have_text(str(int(value)) + " ")
+        page.get_by_label("Log scale").check()
+        expect(page.locator("#graph canvas")).to_be_visible()
+    sample.opened.close()
+
+
+@pytest.mark.browser
 def test_axis_scale_and_other_environments_are_switches_kept_in_the_address(
     context: BrowserContext, address: str, sample: Sample
 ) -> None:

@@ -8,6 +8,7 @@
   const PAGE_POINTS = 1000;
   const MOST_POINTS = 20000;
   const CLICK_PIXELS = 4;
+  const DOUBLE_CLICK_MILLISECONDS = 250;
   const DASHES = [[], [9, 5], [2, 4], [12, 4, 2, 4], [4, 3], [9, 3, 3, 3]];
 
   const box = document.getElementById("graph");
@@ -176,6 +177,24 @@
     return [inside[0] - pad, inside[inside.length - 1] + pad];
   }
 
+  function logSplits(low, high) {
+    // Within a decade the lines of a linear scale read best; beyond it 1, 2, 5 of each, or the decades alone.
+    if (high / low < 10) {
+      const rough = (high - low) / 6;
+      const power = 10 ** Math.floor(Math.log10(rough));
+      const step = [1, 2, 5, 10].find((one) => one * power >= rough) * power;
+      const splits = [];
+      for (let nth = Math.ceil(low / step); nth * step <= high; nth += 1) splits.push(nth * step);
+      return splits;
+    }
+    const splits = [];
+    const digits = high / low < 1e4 ? [1, 2, 5] : [1];
+    for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += 1) {
+      for (const digit of digits) splits.push(digit * 10 ** power);
+    }
+    return splits.filter((split) => split >= low && split <= high);
+  }
+
   function size() {
     return { width: Math.max(box.clientWidth, 200), height: box.clientWidth < 600 ? 270 : 340 };
   }
@@ -206,7 +225,7 @@
         series: [{}, ...rows],
         bands,
         legend: { show: false },
-        scales: { x: { time: view.x === "time", range: [low, high] }, y: { distr: view.log ? 3 : 1 } },
+        scales: { x: { time: view.x === "time", range: [low, high] }, y: view.log ? { distr: 3, range: (_, least, most) => (least > 0 ? [least / 1.15, most * 1.15] : [1, 10]) } : {} },
         axes: [
           {
             ...ground,
@@ -214,6 +233,14 @@
             ticks: grid,
             space: 90,
             size: 32,
+            ...(view.x === "time" && {
+              space: 100,
+              values: (_, splits, __, ___, step) =>
+                splits.map((at) => {
+                  const text = new Date(at * 1000).toISOString();
+                  return step >= 86400 ? text.slice(0, 10) : text.slice(5, 16).replace("T", " ");
+                }),
+            }),
             ...(view.x === "commit" && {
               incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000],
               values: (_, splits) =>
@@ -228,6 +255,7 @@
             ...ground,
             grid,
             ticks: { show: false },
+            ...(view.log && { splits: (_, __, low, high) => logSplits(low, high), filter: (_, splits) => splits }),
             size: 68,
             label: box.clientWidth < 600 ? undefined : metric + (unit ? ` (${unit})` : ""),
             labelFont: "12px system-ui, sans-serif",
@@ -322,12 +350,18 @@
   }
 
   function listenForClicks(over) {
+    // A click waits a moment, since it may be the first half of a double click.
     let pressed = null;
+    let opening = 0;
     over.addEventListener("mousedown", (event) => {
       pressed = [event.clientX, event.clientY];
     });
     over.addEventListener("click", (event) => {
-      if (pressed && Math.hypot(event.clientX - pressed[0], event.clientY - pressed[1]) < CLICK_PIXELS) open();
+      clearTimeout(opening);
+      if (event.detail > 1 || !pressed) return;
+      if (Math.hypot(event.clientX - pressed[0], event.clientY - pressed[1]) < CLICK_PIXELS) {
+        opening = setTimeout(open, DOUBLE_CLICK_MILLISECONDS);
+      }
     });
   }
 
