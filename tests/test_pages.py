@@ -18,8 +18,9 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 import dashboard_api
 from dashboard_api import display, drawing, summaries, trends
-from dashboard_api.api import api_routes
-from dashboard_api.pages import ROWS_LISTED, page_routes
+from dashboard_api.api import api_routes, openapi_config
+from dashboard_api.page_values import ROWS_LISTED
+from dashboard_api.pages import page_routes
 from dashboard_api.rendering import CONTENT_SECURITY_POLICY
 from processor.tables import RunFacts, Tables
 from schemas import keys
@@ -37,7 +38,7 @@ UNKNOWN = "0" * 24
 
 
 def make_app(sample: Sample) -> Litestar:
-    return Litestar([*page_routes(sample), *api_routes(sample)], openapi_config=None)
+    return Litestar([*page_routes(sample), *api_routes(sample)], openapi_config=openapi_config())
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,284 @@
+"""What each page shows: the values of its template, from one snapshot.
+
+Lists hold at most a few hundred rows and page on by cursor. Addresses within the pages are made here too.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from dashboard_api import display, drawing, queries, summaries, trends
+from dashboard_api.database import Snapshot
+from dashboard_api.resources import Series
+from schemas import keys
+from schemas.errors import Refused
+from schemas.records import Project, SubmissionStatus
+from schemas.tables import STATUSES
+
+RUNS_SHOWN = 15
+RUNS_LISTED = 100
+SERIES_LISTED = 150
+ROWS_LISTED = 200
+"""Measurements, tests, or values of a series on one page."""
+LINES_SHOWN = 30
+GRAPH_POINTS = 1000
+"""In the drawing without JavaScript."""
+OVERLAYS = 12
+FAILED = ("crash", "timeout", "error", "fail", "assert")
+
+_DAY = len("2026-01-01")
+
+Values = dict[str, Any]
+"""What a template is filled with."""
+
+
+class Missing(Exception):
+    """The address names something that is not here; the text says what."""
+
+
+# --- overview and projects ---
+
+
+def overview(snapshot: Snapshot) -> Values:
+    days = summaries.activity(snapshot)
+    projects = queries.projects(snapshot)
+    cards = [
+        {
+            "name": one.name,
+            "runs": one.runs,
+            "series": one.series,
+            "last": one.last_received,
+            "refused": one.rejected + one.quarantined,
+            "spark": drawing.sparkline(days.get(one.name, [])),
+        }
+        for one in sorted(projects, key=lambda one: one.last_received or datetime.min.replace(tzinfo=UTC), reverse=True)
+    ]
+    return {
+        "here": "projects",
+        "projects": cards,
+        "waiting": sum(one.announced for one in projects),
+        "runs": queries.runs(snapshot, queries.RunFilter(), RUNS_SHOWN).items,
+        "refusals": summaries.refusals(snapshot, None, 8),
+    }
+
+
+def silent(project: str) -> Project:
+    """The record of a project that says nothing of itself."""
+    return Project(name=project, created=datetime.fromtimestamp(0, UTC))
+
+
+def project(snapshot: Snapshot, record: Project, *, text: str, environment: str, after: str | None) -> Values:
+    project = record.name
+    if queries.project(snapshot, project) is None and record == silent(project):
+        raise Missing(f"No project is called “{display.cut(project, 64)}”.")
+    found = queries.find_series(
+        snapshot, project, text=text or None, environment=environment or None, limit=SERIES_LISTED, after=after
+    )
+    recent = summaries.recent(snapshot, [one.series for one in found.items])
+    groups: dict[str, list[Values]] = {}
+    for one in sorted(found.items, key=_in_group):
+        values = recent[one.series].values if one.series in recent else []
+        groups.setdefault(one.benchmark, []).append(
+            {
+                "series": one,
+                "recent": recent.get(one.series),
+                "spark": drawing.sparkline(values),
+                "change": trends.change(values, one.better),
+            }
+        )
+    suites = summaries.suites(snapshot, project)
+    base = f"/projects/{project}"
+    listing = _url("/api/v1/series", project=project, text=text, environment=environment)
+    return {
+        "here": "projects",
+        "name": project,
+        "record": record,
+        "links": _formats(listing, "Series"),
+        "q": text,
+        "environment": environment,
+        "environments": summaries.environments(snapshot, project),
+        "filtered": bool(text or environment or after),
+        "groups": list(groups.items()),
+        "shown": len(found.items),
+        "next": found.next and _url(base, q=text, environment=environment, after=found.next),
+        "suites": suites,
+        "failing": summaries.failing(snapshot, suites, LINES_SHOWN),
+        "fixed": summaries.fixed(snapshot, suites, LINES_SHOWN),
+        "test_limit": LINES_SHOWN,
+        "runs": queries.runs(snapshot, queries.RunFilter(project=project), RUNS_SHOWN).items,
+        "refusals": summaries.refusals(snapshot, project, 5),
+    }
+
+
+def _in_group(one: Series) -> tuple[str, ...]:
+    return one.benchmark, one.params, one.metric, one.unit, one.environment_title, one.series
+
+
+# --- runs ---
+
+
+def runs(snapshot: Snapshot, chosen: dict[str, str], before: str | None) -> Values:
+    """`chosen`: project, beginning of the commit, and branch; empty where any will do."""
+    filter = queries.RunFilter(**{name: value or None for name, value in chosen.items()})  # type: ignore[arg-type]
+    found = queries.runs(snapshot, filter, RUNS_LISTED, before)
+    return {
+        "here": "runs",
+        **chosen,
+        "runs": found.items,
+        "started": before is not None,
+        "first": _url("/runs", **chosen),
+        "next": found.next and _url("/runs", **chosen, before=found.next),
+        "json": _url("/api/v1/runs", **chosen),
+    }
+
+
+def run(snapshot: Snapshot, run_id: str, *, status: str, text: str, after: dict[str, str | None]) -> Values:
+    pieces = queries.run(snapshot, run_id)
+    if not pieces:
+        raise Missing(f"No run has the id “{display.cut(run_id, 64)}”.")
+    base = f"/runs/{run_id}"
+    measurements_total = sum(one.measurements for one in pieces)
+    measurements = queries.run_measurements(snapshot, run_id, ROWS_LISTED, after["measurements"])
+    counts = summaries.test_counts(snapshot, run_id)
+    failed = sum(counts.get(one, 0) for one in FAILED)
+    chosen = status or ("failed" if failed and not text else "all")
+    wanted = {"failed": list(FAILED), "all": None}.get(chosen, [chosen])
+    tests = queries.run_tests(snapshot, run_id, ROWS_LISTED, after["tests"], status=wanted, text=text or None)
+    tabs = [("all", "All", sum(counts.values()))]
+    if failed:
+        tabs.insert(0, ("failed", "Failures", failed))
+    tabs += [(one, one, counts[one]) for one in STATUSES if one in counts and len(counts) > 1]
+    api = f"/api/v1/runs/{run_id}"
+    return {
+        "here": "runs",
+        "run": pieces[0],
+        "duplicates_only": all(one.duplicate_of for one in pieces),
+        "submissions": list(dict.fromkeys(one.submission for one in pieces)),
+        "chunks": summaries.chunks(snapshot, run_id),
+        "measurements": measurements.items,
+        "measurements_total": measurements_total,
+        "measurements_next": measurements.next
+        and _url(base, measurements=measurements.next, status=status, q=text) + "#measurements",
+        "counts": counts,
+        "tests_total": sum(counts.values()),
+        "tabs": [
+            {
+                "label": label,
+                "tests": count,
+                "chosen": name == chosen,
+                "url": _url(base, status=name, q=text) + "#tests",
+            }
+            for name, label, count in tabs
+        ],
+        "status": status,
+        "q": text,
+        "tests": tests.items,
+        "tests_next": tests.next and _url(base, tests=tests.next, status=chosen, q=text) + "#tests",
+        "links": {"measurements": _formats(f"{api}/measurements"), "tests": _formats(f"{api}/tests")},
+    }
+
+
+# --- series ---
+
+
+def series(snapshot: Snapshot, series_id: str, since: str, until: str, branch: str) -> Values:
+    series = queries.series(snapshot, series_id)
+    if series is None:
+        raise Missing(f"No series has the id “{display.cut(series_id, 64)}”.")
+    first, last = _moment(since, "from"), _moment(until, "to")
+    if last is not None:
+        last += timedelta(days=1) if len(until) == _DAY else timedelta(microseconds=1)
+    points = queries.points(snapshot, series_id, branch=branch or None, since=first, until=last, limit=GRAPH_POINTS)
+    values = [point.value for point in points]
+    scale = display.scale(values or [series.last_value or 0.0], series.unit)
+    return {
+        "here": "projects",
+        "series": series,
+        "scale": scale,
+        "from_day": since[:_DAY],
+        "to_day": until[:_DAY],
+        "branch": branch,
+        "branches": summaries.branches(snapshot, series_id, 200),
+        "graph": drawing.graph(values),
+        "points": points[::-1],
+        "row_limit": ROWS_LISTED,
+        "elsewhere": summaries.elsewhere(snapshot, series_id, OVERLAYS),
+        "links": _formats(_url(f"/api/v1/series/{series_id}/points", branch=branch)),
+    }
+
+
+def _moment(text: str, where: str) -> datetime | None:
+    """A day or moment of the address, in UTC unless it says otherwise; Refused 400 if it is none."""
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise Refused(where, "a day or a time, ISO 8601", repr(text)) from error
+
+
+# --- submissions ---
+
+
+def submissions(snapshot: Snapshot, project: str, chosen: str, before: str | None) -> Values:
+    """`chosen` is a state, or empty for all."""
+    found = queries.submissions(snapshot, project or None, chosen or None, RUNS_LISTED, before)
+    counts = summaries.state_counts(snapshot, project or None)
+    states = [("", "all", sum(counts.values())), *((one, one, counts.get(one, 0)) for one in queries.STATES)]
+    return {
+        "here": "submissions",
+        "project": project,
+        "state": chosen,
+        "tabs": [
+            {
+                "label": label,
+                "submissions": count,
+                "chosen": name == chosen,
+                "url": _url("/submissions", project=project, state=name),
+            }
+            for name, label, count in states
+        ],
+        "rows": found.items,
+        "started": before is not None,
+        "first": _url("/submissions", project=project, state=chosen),
+        "next": found.next and _url("/submissions", project=project, state=chosen, before=found.next),
+        "json": _url("/api/v1/submissions", project=project, state=chosen),
+    }
+
+
+def announced(snapshot: Snapshot, submission_id: str) -> Values:
+    status = queries.submission(snapshot, submission_id)
+    if status is None or status.seq is None:
+        raise Missing(f"No submission has the id {submission_id}.")
+    runs = summaries.runs_of_submission(snapshot, status.seq, RUNS_LISTED)
+    return submission(status, summaries.progress(snapshot, status.seq), runs)
+
+
+def submission(status: SubmissionStatus, progress: summaries.Progress | None, runs: list[summaries.RunLine]) -> Values:
+    return {
+        "here": "submissions",
+        "one": status,
+        "final": status.state in ("accepted", "rejected", "quarantined"),
+        "announced": progress and progress.announced,
+        "finished": progress and progress.finished,
+        "runs": runs,
+        "blob": "/" + keys.blob(status.sha256),
+        "record": "/" + keys.submission(status.id),
+    }
+
+
+# --- addresses ---
+
+
+def _url(path: str, **parameters: str) -> str:
+    """`path` with those parameters that are not empty."""
+    query = urlencode({name: value for name, value in parameters.items() if value})
+    return f"{path}?{query}" if query else path
+
+
+def _formats(url: str, what: str = "") -> list[tuple[str, str]]:
+    """Links to the same rows as JSON, CSV and Arrow."""
+    path, mark, query = url.partition("?")
+    kinds = (("JSON", ""), ("CSV", ".csv"), ("Arrow", ".arrow"))
+    return [(f"{what} as {name}" if what else name, f"{path}{suffix}{mark}{query}") for name, suffix in kinds]
