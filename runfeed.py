@@ -23,11 +23,11 @@ COMMANDS = {
 """Where each subcommand lives."""
 
 REQUESTS_AT_ONCE = 8
-"""Of an announcer to its storage: hides the network's latency, and lets a folder share its fsyncs."""
+"""Of an announcer to remote storage, to hide the network's latency; a folder has none."""
 
 SWEEP_EVERY = 24 * 3600.0
 
-PAUSE_SECONDS = 0.1
+PAUSE_SECONDS = 0.25
 """Between two commits under load: long enough to fill a batch, short enough not to be seen."""
 
 
@@ -94,6 +94,7 @@ def run(settings: "Settings") -> None:
     from feed.announcer import Announcer
     from feed.http import object_routes
     from feed.log import LogReader
+    from infra.absent import stop_looking_for
     from infra.broker import embedded_broker, start_worker
     from infra.hints import Hints
     from infra.logs import configure_logs
@@ -111,6 +112,7 @@ def run(settings: "Settings") -> None:
         return datetime.now(UTC)
 
     configure_logs(settings.log_level)
+    stop_looking_for("pandas", "polars")
     with alone_with(settings.data):
         buckets = open_buckets(settings, os.environ)
         hints = Hints()
@@ -120,11 +122,12 @@ def run(settings: "Settings") -> None:
             return LogReader(buckets.public, log)
 
         submissions = reader_of(keys.SUBMISSIONS_LOG)
-        announcer = Announcer(buckets, submissions, describe_submission, clock=clock, threads=REQUESTS_AT_ONCE)
+        threads = REQUESTS_AT_ONCE if settings.bucket else 1
+        announcer = Announcer(buckets, submissions, describe_submission, clock=clock, threads=threads)
         limits = DecodeLimits(max_decoded_bytes=settings.max_decoded_bytes)
         broker = embedded_broker()
         send = declare_actors(broker, Processor(buckets, submissions, limits, clock), hints)
-        lake = CurrentLake(buckets, reader_of, send, clock=clock, threads=REQUESTS_AT_ONCE)
+        lake = CurrentLake(buckets, reader_of, send, clock=clock, threads=threads)
         dashboard = Dashboard(
             buckets.public, reader_of, settings.data / "dashboard", memory_limit=settings.duckdb_memory
         )

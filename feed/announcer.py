@@ -166,7 +166,7 @@ class Announcer:
         return page.key
 
     def _delete(self, markers: Iterable[Marker]) -> None:
-        self._each(self._private.delete, [marker.key for marker in markers])
+        self._private.delete(*(marker.key for marker in markers))
 
     def _each(self, call: Callable[[T], R], items: list[T]) -> list[R]:
         """`call` of each item, in order; several at a time where that pays."""

@@ -76,8 +76,8 @@ class Bucket(Protocol):
         """
         ...
 
-    def delete(self, key: str) -> None:
-        """Remove the object, for good when this returns; an absent one is fine."""
+    def delete(self, *keys: str) -> None:
+        """Remove the objects, for good when this returns; absent ones are fine."""
         ...
 
     def local_path(self, key: str) -> AbstractContextManager[Path]:

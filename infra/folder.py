@@ -18,15 +18,17 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
 import secrets
 import stat
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import NoReturn
 
 from infra.bucket import Head, checked_key, checked_prefix, checked_range, is_key
 from schemas import keys
@@ -35,6 +37,7 @@ from schemas.errors import StorageFull, SwapLost, Unavailable
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _WEEK_SECONDS = 7 * 24 * 3600
 _FOLDERS_REMEMBERED = 10_000
+_LINKS_SHARED = 30_000  # ext4 allows 65,000 names of a file, others fewer
 
 
 class FolderBucket:
@@ -46,6 +49,10 @@ class FolderBucket:
         self._locks = self.root / ".locks"
         self._types = self.root / ".types"
         self._durable_folders: set[Path] = set()
+        self._shared: tuple[Path, str] | None = None
+        self._empty_lock = threading.Lock()
+        self._name = secrets.token_hex(12)
+        self._numbers = itertools.count()
         with storage_errors(str(root)):
             _make_root(self.root)
             for folder in (self._temporary, self._locks, self._types):
@@ -56,22 +63,35 @@ class FolderBucket:
     def create(self, key: str, body: bytes | Path, *, content_type: str | None = None) -> str:
         path = self._path(key)
         with storage_errors(key):
-            self._make_folder(path.parent)
-            if path.exists():
-                if path.is_dir():
-                    raise ValueError(f"{key} is a folder, so it cannot be an object")
-                _sync_folder(path.parent)  # whoever made it may not have come to its own fsync yet
-                raise FileExistsError(key)
-            with self._written(body) as (temporary, etag):
+            if isinstance(body, Path) and path.exists():
+                self._refuse_existing(key, path)
+            with self._empty() if body == b"" else self._written(body) as (temporary, etag):
                 self._write_type(key, etag, content_type)
                 try:
-                    os.link(temporary, path)
+                    self._link(temporary, path)
                 except FileExistsError:
                     self._type_file(key, etag).unlink(missing_ok=True)
-                    raise
-                finally:
-                    _sync_folder(path.parent)
+                    self._refuse_existing(key, path)
+            _sync_folder(path.parent)
             return etag
+
+    def _link(self, temporary: Path, path: Path) -> None:
+        if path.parent in self._durable_folders:
+            try:
+                os.link(temporary, path)
+            except FileNotFoundError:  # somebody removed the folder
+                self._durable_folders.discard(path.parent)
+            else:
+                return
+        self._make_folder(path.parent)
+        os.link(temporary, path)
+
+    def _refuse_existing(self, key: str, path: Path) -> NoReturn:
+        """FileExistsError, by when the object that is there is as durable as ours would have been."""
+        if path.is_dir():
+            raise ValueError(f"{key} is a folder, so it cannot be an object")
+        _sync_folder(path.parent)  # whoever made it may not have come to its own fsync yet
+        raise FileExistsError(key)
 
     def swap(self, key: str, body: bytes, *, etag: str | None, content_type: str | None = None) -> str:
         if etag is None:
@@ -80,7 +100,7 @@ class FolderBucket:
             except FileExistsError as error:
                 raise SwapLost(f"{key}: expected no object, found one") from error
         path = self._path(key)
-        with storage_errors(key), self._locked(key):
+        with storage_errors(key), self._locked(key.rpartition("/")[0]):
             current = _version(path)
             if current is None or current.etag != etag:
                 raise SwapLost(f"{key}: expected etag {etag}, found {current.etag if current else 'no object'}")
@@ -117,14 +137,16 @@ class FolderBucket:
         folder, _, _ = checked_prefix(prefix).rpartition("/")
         return _walk(self.root, folder, prefix, checked_prefix(after))
 
-    def delete(self, key: str) -> None:
-        path = self._path(key)
-        with contextlib.suppress(FileNotFoundError), storage_errors(key), self._locked(key):
-            version = _version(path)
-            if version is not None:
-                path.unlink(missing_ok=True)
-                self._type_file(key, version.etag).unlink(missing_ok=True)
-            _sync_folder(path.parent)  # also for an absent one: whoever removed it may not have come so far
+    def delete(self, *keys: str) -> None:
+        for folder, paths in _by_folder(keys).items():
+            with contextlib.suppress(FileNotFoundError), storage_errors(folder), self._locked(folder):
+                for key in paths:
+                    path = self._path(key)
+                    version = _version(path)
+                    if version is not None:
+                        path.unlink(missing_ok=True)
+                        self._type_file(key, version.etag).unlink(missing_ok=True)
+                _sync_folder(self.root / folder)  # also for absent ones: whoever removed them may not have come so far
 
     @contextlib.contextmanager
     def local_path(self, key: str) -> Iterator[Path]:
@@ -151,40 +173,58 @@ class FolderBucket:
         self._durable_folders.add(folder)
 
     @contextlib.contextmanager
+    def _empty(self) -> Iterator[tuple[Path, str]]:
+        """A file that all empty objects share, and its etag. A marker is then a name and nothing else: no inode to
+        allocate, to sync and to free, which is most of what the kernel does for one."""
+        with self._empty_lock:
+            if self._shared is None or not 0 < _links(self._shared[0]) < _LINKS_SHARED:
+                with self._written(b"") as (temporary, etag):
+                    shared = temporary.with_name(f"{temporary.name}-empty")
+                    os.link(temporary, shared)
+                if self._shared is not None:
+                    self._shared[0].unlink(missing_ok=True)
+                self._shared = shared, etag
+            shared_now = self._shared
+        yield shared_now
+
+    @contextlib.contextmanager
     def _written(self, body: bytes | Path, later_than_ns: int = 0) -> Iterator[tuple[Path, str]]:
         """A synced temporary file that holds `body`, and its etag; removed afterwards unless renamed."""
-        temporary = self._temporary / secrets.token_hex(12)
+        temporary = self._temporary / f"{self._name}-{os.getpid():x}-{next(self._numbers):x}"
         try:
-            with self._open_temporary(temporary, body) as file:
+            descriptor = self._open_temporary(temporary, body)
+            try:
                 # The kernel's own clock ticks every few milliseconds, in which two versions could look the same.
                 modified_ns = max(time.time_ns(), later_than_ns + 1)
-                os.utime(file.fileno(), ns=(modified_ns, modified_ns))
-                _sync(file.fileno())
-                version = _Version(os.fstat(file.fileno()))
+                os.utime(descriptor, ns=(modified_ns, modified_ns))
+                _sync(descriptor)
+                version = _Version(os.fstat(descriptor))
+            finally:
+                os.close(descriptor)
             if version.modified_ns <= later_than_ns:
                 raise Unavailable(f"the file system of {self.root} keeps times too coarsely to tell versions apart")
             yield temporary, version.etag
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
 
-    def _open_temporary(self, temporary: Path, body: bytes | Path) -> IO[bytes]:
+    def _open_temporary(self, temporary: Path, body: bytes | Path) -> int:
+        """A descriptor of a new file that holds `body`; few system calls, since each upload makes three of these."""
         if isinstance(body, Path) and _link_own(body, temporary):
             os.chmod(temporary, self._file_mode)
-            return open(temporary, "rb")
-        file = open(temporary, "xb")  # noqa: SIM115  the caller closes it, after the sync
+            return os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             if isinstance(body, Path):
                 with open(body, "rb") as source:
                     while piece := source.read(1 << 20):
-                        file.write(piece)
+                        _write_all(descriptor, piece)
             else:
-                file.write(body)
-            file.flush()
+                _write_all(descriptor, body)
         except BaseException:
-            with contextlib.suppress(OSError):  # closing flushes again, and fails again
-                file.close()
+            os.close(descriptor)
             raise
-        return file
+        return descriptor
 
     def _type_file(self, key: str, etag: str) -> Path:
         return self._types / _sha256(f"{key}:{etag}")
@@ -197,9 +237,9 @@ class FolderBucket:
                 _sync_folder(self._types)
 
     @contextlib.contextmanager
-    def _locked(self, key: str) -> Iterator[None]:
-        """Alone with `key`, among this process's threads and all processes of this machine."""
-        with open(self._locks / _sha256(key)[:2], "ab") as lock:
+    def _locked(self, folder: str) -> Iterator[None]:
+        """Alone with the objects of `folder`, among this process's threads and all processes of this machine."""
+        with open(self._locks / _sha256(folder)[:2], "ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -211,6 +251,21 @@ class _Version:
         self.modified_ns = found.st_mtime_ns
         self.size_bytes = found.st_size
         self.etag = f"{found.st_mtime_ns:x}-{found.st_size:x}"
+
+
+def _links(path: Path) -> int:
+    """Names of the file at `path`; 0 if somebody removed it."""
+    try:
+        return os.stat(path).st_nlink
+    except FileNotFoundError:
+        return 0
+
+
+def _by_folder(keys: Iterable[str]) -> dict[str, list[str]]:
+    grouped: dict[str, list[str]] = {}
+    for key in keys:
+        grouped.setdefault(checked_key(key).rpartition("/")[0], []).append(key)
+    return grouped
 
 
 def _version(path: Path) -> _Version | None:
@@ -237,6 +292,12 @@ def _link_own(body: Path, temporary: Path) -> bool:
             raise
         return False
     return True
+
+
+def _write_all(descriptor: int, body: bytes) -> None:
+    view = memoryview(body)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
 def _sync(descriptor: int) -> None:

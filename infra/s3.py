@@ -188,9 +188,10 @@ class S3Bucket:
             for found in chunk:
                 yield found["path"]
 
-    def delete(self, key: str) -> None:
-        with contextlib.suppress(FileNotFoundError), _vendor_errors(key):
-            obstore.delete(self._store, checked_key(key))
+    def delete(self, *keys: str) -> None:
+        if keys:
+            with contextlib.suppress(FileNotFoundError), _vendor_errors(keys[0]):
+                obstore.delete(self._store, [checked_key(key) for key in keys])
 
     @contextlib.contextmanager
     def local_path(self, key: str) -> Iterator[Path]:

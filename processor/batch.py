@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
-import pyarrow as pa
 import structlog
 
 from feed.log import LogReader
 from infra.bucket import Buckets
 from processor.decode import DecodeLimits
 from processor.lake import has_outcome, publish_outcome, write_parts
+from processor.rows import Rows
 from processor.transform import TRANSFORM_VERSION, Transformed, quarantined, transform
 from schemas import keys
 from schemas.errors import Unavailable
 from schemas.records import Entry, Outcome, PartRef, Submission, SubmissionOutcome
-from schemas.tables import TABLES
 
 DEATHS_ALLOWED = 3
 """Recorded deliveries that may die at one submission before it is quarantined."""
@@ -62,21 +61,18 @@ class Processor:
     def _process(self, lake_version: int, first: int, last: int, attempt: int, suspects: frozenset[int]) -> bool:
         outcomes: list[SubmissionOutcome] = []
         parts: list[PartRef] = []
-        rows: dict[str, list[pa.RecordBatch]] = {name: [] for name in TABLES}
-        gathered_bytes = 0
+        rows = Rows()
         for entry in self.submissions.entries(first, last):
             if attempt:
                 self._record_attempt(lake_version, first, attempt, entry.seq)
             result = self._transformed(entry, suspect=entry.seq in suspects)
             outcomes.append(result.outcome)
             if result.tables is not None:
-                for name, batches in result.tables.batches.items():
-                    rows[name].extend(batches)
-                    gathered_bytes += sum(batch.nbytes for batch in batches)
-            if gathered_bytes > PART_BYTES:
-                parts += write_parts(self.buckets.public, lake_version, first, last, rows)
-                rows, gathered_bytes = {name: [] for name in TABLES}, 0
-        parts += write_parts(self.buckets.public, lake_version, first, last, rows)
+                rows.take(result.tables.rows)
+            if rows.size_bytes > PART_BYTES:
+                parts += write_parts(self.buckets.public, lake_version, first, last, rows.batches())
+                rows = Rows()
+        parts += write_parts(self.buckets.public, lake_version, first, last, rows.batches())
         now = self.clock()
         outcome = Outcome(
             first=first,

@@ -15,16 +15,16 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from processor.rows import BATCH_ROWS, Columns, Rows, empty_columns
 from schemas import identity
 from schemas.errors import Rejected
 from schemas.problems import problem_of
 from schemas.records import Chunk, Commit, Machine, Problem, Submission
-from schemas.tables import MEASUREMENTS, RUN_CHUNKS, RUNS, STATUSES, TABLES, TESTS
+from schemas.tables import MEASUREMENTS, STATUSES, TABLES, TESTS
 
 MAX_PROBLEMS = 100
 """Problems listed per submission; beyond these they are only counted."""
 
-_FLUSH_ROWS = 50_000
 _SAME = ("seq", "run")  # columns that hold one value throughout a run
 _PASSED = {"pass", "ok"}
 _FAILED = {"assert", "fail", "error", "timeout", "crash"}
@@ -72,8 +72,8 @@ class RunRows:
         self.refused = False
         self.counts = {"measurements": 0, "tests": 0, "passed": 0, "failed": 0}
         self._rows: dict[str, dict[str, list[Any]]] = {
-            "measurements": _columns(MEASUREMENTS, without=_SAME),
-            "tests": _columns(TESTS, without=_SAME),
+            "measurements": empty_columns(MEASUREMENTS, without=_SAME),
+            "tests": empty_columns(TESTS, without=_SAME),
         }
         self._repeated: dict[Any, pa.Array] = {}
         self._batches: dict[str, list[pa.RecordBatch]] = {"measurements": [], "tests": []}
@@ -157,7 +157,7 @@ class RunRows:
         rows["derived"].append(derived)
         rows["extra"].append(canonical_json(extra) if extra else None)
         self.counts["measurements"] += 1
-        if len(rows["value"]) >= _FLUSH_ROWS:
+        if len(rows["value"]) >= BATCH_ROWS:
             self._flush("measurements")
 
     def test(
@@ -216,18 +216,15 @@ class RunRows:
         counts["tests"] += count
         counts["passed"] += sum(map(_PASSED.__contains__, status))
         counts["failed"] += sum(map(_FAILED.__contains__, status))
-        if len(rows["test"]) >= _FLUSH_ROWS:
+        if len(rows["test"]) >= BATCH_ROWS:
             self._flush("tests")
 
     def _flush(self, table: str) -> None:
-        rows, schema = self._rows[table], TABLES[table]
+        """Turn a large run's rows into a record batch, so that few of them are Python objects at a time."""
+        rows, schema = self._taken(table), TABLES[table]
+        if self.refused or not rows:
+            return
         count = len(next(iter(rows.values())))
-        if count == 0:
-            return
-        self._rows[table] = _columns(schema, without=_SAME)
-        if self.refused:
-            return
-        self._digest.update(msgspec.msgpack.encode(list(rows.values())))
         columns: dict[str, pa.Array] = {
             "seq": self._repeat(self._tables.seq, schema.field("seq").type, count),
             "run": self._repeat(self.id, schema.field("run").type, count),
@@ -238,6 +235,15 @@ class RunRows:
             columns[name] = self._repeat(None, column.type, count) if column.null_count == count else column
         self._batches[table].append(pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema))
 
+    def _taken(self, table: str) -> Columns:
+        """The rows gathered since the last time, counted into the digest; nothing if there are none."""
+        rows = self._rows[table]
+        if not next(iter(rows.values())):
+            return {}
+        self._rows[table] = empty_columns(TABLES[table], without=_SAME)
+        self._digest.update(msgspec.msgpack.encode(list(rows.values())))
+        return rows
+
     def _repeat(self, value: Any, type: pa.DataType, count: int) -> pa.Array:
         """`value` `count` times. Batches share the memory of one array per value."""
         made = self._repeated.get((value, type))
@@ -247,9 +253,13 @@ class RunRows:
         return made.slice(0, count)
 
     def _close(self) -> None:
-        """Turn what is left into batches and hand all to the submission, unless the run was refused."""
+        """Hand all rows to the submission."""
         for table in self._rows:
-            self._flush(table)
+            into = self._tables.rows
+            into.add(table, self._batches[table])
+            if left := self._taken(table):
+                count = len(next(iter(left.values())))
+                into.extend(table, {"seq": [self._tables.seq] * count, "run": [self.id] * count, **left})
         tables, facts, commit, machine = self._tables, self.facts, self.commit, self.machine
         submission = tables.submission
         context = submission.context
@@ -287,7 +297,7 @@ class RunRows:
             "trust": submission.trust.kind,
             **self.counts,
         }
-        tables._take(self, row, self._batches, context.chunk)
+        tables._take(self, row, context.chunk)
 
 
 class Tables:
@@ -304,10 +314,9 @@ class Tables:
         self.runs_refused = 0
         self.measurements = 0
         self.tests = 0
-        self.batches: dict[str, list[pa.RecordBatch]] = {name: [] for name in TABLES}
+        self.rows = Rows()
         self._open: RunRows | None = None
         self._ordinal = 0
-        self._rows = {"runs": _columns(RUNS), "run_chunks": _columns(RUN_CHUNKS)}
 
     def problem(self, where: str, expected: str, found: str, *, effect: str = "refused") -> None:
         """List a problem; beyond MAX_PROBLEMS only count it, but let no kept one hide why a run was refused."""
@@ -328,13 +337,14 @@ class Tables:
         self._ordinal += 1
         return self._open
 
+    @property
+    def batches(self) -> dict[str, list[pa.RecordBatch]]:
+        """All rows as record batches, per table."""
+        return self.rows.batches()
+
     def finish(self) -> None:
-        """Close the last run; afterwards `batches` is complete."""
+        """Close the last run; afterwards `rows` is complete."""
         self._close_run()
-        for name in ("runs", "run_chunks"):
-            if self._rows[name]["seq"]:
-                self.batches[name].append(pa.RecordBatch.from_pydict(self._rows[name], schema=TABLES[name]))
-                self._rows[name] = _columns(TABLES[name])
 
     def _close_run(self) -> None:
         if self._open is not None:
@@ -344,21 +354,12 @@ class Tables:
                 self._open._close()
             self._open = None
 
-    def _take(
-        self, run: RunRows, row: dict[str, Any], batches: dict[str, list[pa.RecordBatch]], chunk: Chunk | None
-    ) -> None:
-        for name, values in self._rows["runs"].items():
-            values.append(row[name])
+    def _take(self, run: RunRows, row: dict[str, Any], chunk: Chunk | None) -> None:
+        self.rows.append("runs", row)
         if chunk:
-            chunks = self._rows["run_chunks"]
-            chunks["seq"].append(self.seq)
-            chunks["run"].append(run.id)
-            chunks["submission"].append(self.submission.id)
-            chunks["run_group"].append(chunk.group)
-            chunks["chunk"].append(chunk.index)
-            chunks["chunks"].append(chunk.total)
-        for name, made in batches.items():
-            self.batches[name].extend(made)
+            of_run = {"seq": self.seq, "run": run.id, "submission": self.submission.id}
+            of_chunk = {"run_group": chunk.group, "chunk": chunk.index, "chunks": chunk.total}
+            self.rows.append("run_chunks", of_run | of_chunk)
         self.runs += 1
         self.measurements += run.counts["measurements"]
         self.tests += run.counts["tests"]
@@ -370,10 +371,6 @@ def canonical_json(value: Any) -> str:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     except RecursionError as error:
         raise Rejected([problem_of(error)]) from error
-
-
-def _columns(schema: pa.Schema, without: Sequence[str] = ()) -> dict[str, list[Any]]:
-    return {name: [] for name in schema.names if name not in without}
 
 
 def _finite(value: Any) -> float | None:

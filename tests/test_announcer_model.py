@@ -88,11 +88,12 @@ class ModelBucket:
                 return
             after = piece[-1]
 
-    def delete(self, key: str) -> None:
-        assert key.startswith("pending/"), f"{key} was to be deleted"
-        after = self._step(f"delete {key}")
-        self.objects.pop(key, None)
-        after()
+    def delete(self, *keys: str) -> None:
+        for key in keys:
+            assert key.startswith("pending/"), f"{key} was to be deleted"
+            after = self._step(f"delete {key}")
+            self.objects.pop(key, None)
+            after()
 
     def local_path(self, key: str) -> contextlib.AbstractContextManager[Path]:
         raise NotImplementedError("announcing needs no local files")
