@@ -41,15 +41,19 @@ def is_truly_local(caller: Caller, settings: Settings) -> bool:
     return origin is None or urlsplit(origin).netloc == headers.get("host")
 
 
-def trust_of(caller: Caller, project: str, settings: Settings, buckets: Buckets, now: datetime) -> Trust:
-    """How far the sender is known; Refused 401 or 403 if not far enough to push to `project`."""
+def trust_of(caller: Caller, project: str | None, settings: Settings, buckets: Buckets, now: datetime) -> Trust:
+    """How far the sender is known; Refused 401 or 403 if not far enough to push to `project` (None: to any).
+
+    Reads storage only for a caller with an Authorization header.
+    """
     authorization = caller.headers.get("authorization")
     if authorization is not None:
         scheme, _, secret = authorization.partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
             raise Refused("Authorization", "Bearer <token>", f"scheme {scheme[:20]!r}", status=401)
         token = token_for(buckets.private, secret.strip(), now)
-        check_scope(token, project)
+        if project is not None:
+            check_scope(token, project)
         return Trust(kind="token", name=token.name)
     if is_truly_local(caller, settings):
         return Trust(kind="local")
@@ -61,16 +65,20 @@ def trust_of(caller: Caller, project: str, settings: Settings, buckets: Buckets,
 def rules_for(buckets: Buckets, project: str, trust: Trust, now: datetime) -> ProjectRules:
     """The rules of `project`; a local sender's first push creates it, others need one that exists."""
     try:
-        _, rules = read_project(buckets, project)
+        return read_project(buckets, project)[1]
     except FileNotFoundError as error:
         if trust.kind != "local":
             raise Refused("project", "a project that exists", repr(project), status=403) from error
-        with contextlib.suppress(FileExistsError):  # somebody else's first push was faster
-            add_project(buckets, project, now)
-        rules = ProjectRules(name=project)
+    with contextlib.suppress(FileExistsError):  # somebody else's first push was faster
+        add_project(buckets, project, now)
+    return ProjectRules(name=project)
+
+
+def check_rules(rules: ProjectRules, trust: Trust) -> None:
+    """Refused 401 if the project takes no uploads from a sender of this trust."""
     if trust.kind == "anonymous" and not rules.anonymous:
-        raise Refused("Authorization", f"a token: {project} takes no anonymous uploads", "none", status=401)
-    return rules
+        expected = f"a token: {rules.name} takes no anonymous uploads"
+        raise Refused("Authorization", expected, "none", status=401)
 
 
 def _host(header: str) -> str:

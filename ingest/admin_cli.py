@@ -28,9 +28,7 @@ def token() -> None:
 
 @token.command()
 @click.option("--name", required=True, help="Public name of the sender, shown with its submissions.")
-@click.option(
-    "--project", "projects", multiple=True, required=True, help="May push to it; repeatable; '*' is all."
-)
+@click.option("--project", "projects", multiple=True, required=True, help="May push to it; repeatable; '*' is all.")
 @click.option("--expires-days", type=click.IntRange(1), help="Days until it expires.  [default: never]")
 @_DATA
 def create(name: str, projects: tuple[str, ...], expires_days: int | None, data: str | None) -> None:

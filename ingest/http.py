@@ -6,6 +6,7 @@ part `submission`; see `ingest.describe`.
 
 import hashlib
 import secrets
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,16 +20,18 @@ from litestar.datastructures import UploadFile
 from infra.bucket import Buckets
 from infra.hints import Hints
 from infra.settings import Settings
-from ingest.access import Caller, rules_for, trust_of
+from ingest.access import Caller, check_rules, rules_for, trust_of
 from ingest.admit import admit
 from ingest.describe import MAX_CONTEXT_BYTES, Description, clean_media_type, described, parsed_description
 from schemas import keys
 from schemas.errors import Refused, StorageFull
-from schemas.records import Blob, Encoding, Receipt, Trust
+from schemas.records import Blob, Encoding, ProjectRules, Receipt, Trust
 
 IN_MEMORY_BYTES = 1 << 20
 """Uploads up to this size never touch the spool."""
 
+_RULES_SECONDS = 1.0  # a change of a project's rules holds after this time
+_RULES_KEPT = 1000
 _ENCODINGS = frozenset({"", "identity", "gzip", "zstd"})
 
 
@@ -44,6 +47,7 @@ class Intake:
         for left in self._spool.glob("upload-*"):
             left.unlink(missing_ok=True)  # of a process that died while it received
         self._uploads = 0
+        self._rules: dict[str, tuple[float, ProjectRules]] = {}
 
     async def take(self, request: Request[Any, Any, Any]) -> Response[Receipt]:
         """Receive, check and admit one upload."""
@@ -65,7 +69,7 @@ class Intake:
         if media_type == "multipart/form-data":
             return await self._take_form(request, caller, now)
         description = described(request.query_params.dict(), media_type)
-        trust, limit = await anyio.to_thread.run_sync(self._checked, caller, description, now)
+        trust, limit = await self._checked(caller, description, now)
         _check_length(request, limit)
         async with _Received(self._spool, limit) as received:
             async for piece in request.stream():
@@ -75,6 +79,8 @@ class Intake:
 
     async def _take_form(self, request: Request[Any, Any, Any], caller: Caller, now: datetime) -> Response[Receipt]:
         _check_length(request, self._settings.max_blob_bytes + MAX_CONTEXT_BYTES)
+        # The project stands in the body, but nobody unknown may send one.
+        await anyio.to_thread.run_sync(trust_of, caller, None, self._settings, self._buckets, now)
         form = await request.form()
         file, said = form.get("file"), form.get("submission")
         if not isinstance(file, UploadFile):
@@ -84,19 +90,31 @@ class Intake:
         description = parsed_description(said if isinstance(said, bytes | str) else msgspec.json.encode(said or {}))
         if not description.media_type:
             description.media_type = clean_media_type(file.content_type.partition(";")[0].strip().lower())
-        trust, limit = await anyio.to_thread.run_sync(self._checked, caller, description, now)
+        trust, limit = await self._checked(caller, description, now)
         async with _Received(self._spool, limit) as received:
             while piece := await file.read(IN_MEMORY_BYTES):
                 await received.add(piece)
             _check_digest(request, received)
             return await anyio.to_thread.run_sync(self._admitted, received, description, trust, now)
 
-    def _checked(self, caller: Caller, description: Description, now: datetime) -> tuple[Trust, int]:
+    async def _checked(self, caller: Caller, description: Description, now: datetime) -> tuple[Trust, int]:
         """The sender's trust and the size limit, or Refused; done before the body is read."""
         project = keys.checked_project(description.project)
+        known = self._rules.get(project)
+        if known is not None and known[0] > time.monotonic() and "authorization" not in caller.headers:
+            trust, rules = trust_of(caller, project, self._settings, self._buckets, now), known[1]
+        else:
+            trust, rules = await anyio.to_thread.run_sync(self._looked_up, caller, project, now)
+        check_rules(rules, trust)
+        return trust, min(self._settings.max_blob_bytes, rules.max_blob_bytes or self._settings.max_blob_bytes)
+
+    def _looked_up(self, caller: Caller, project: str, now: datetime) -> tuple[Trust, ProjectRules]:
         trust = trust_of(caller, project, self._settings, self._buckets, now)
         rules = rules_for(self._buckets, project, trust, now)
-        return trust, min(self._settings.max_blob_bytes, rules.max_blob_bytes or self._settings.max_blob_bytes)
+        if len(self._rules) >= _RULES_KEPT:
+            self._rules.clear()
+        self._rules[project] = time.monotonic() + _RULES_SECONDS, rules
+        return trust, rules
 
     def _admitted(
         self, received: "_Received", description: Description, trust: Trust, now: datetime

@@ -28,7 +28,7 @@ def main() -> None:
         if chosen.only in (None, "latency"):
             figures += measure_latency(folder / "latency", pushes=40)
         if chosen.only in (None, "small"):
-            figures += measure_small_files(folder / "small", files=int(os.environ.get("BF","20000")) * scale[0], clients=4)
+            figures += measure_small_files(folder / "small", files=20_000 * scale[0], clients=4)
         if chosen.only in (None, "big"):
             figures += measure_big_file(folder / "big", tests=33_000 * scale[1])
     print(f"\nPython {platform.python_version()}, {len(os.sched_getaffinity(0))} cores, {platform.machine()}\n")
