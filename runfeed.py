@@ -27,7 +27,7 @@ REQUESTS_AT_ONCE = 8
 
 SWEEP_EVERY = 24 * 3600.0
 
-PAUSE_SECONDS = 0.25
+PAUSE_SECONDS = 0.4
 """Between two commits under load: long enough to fill a batch, short enough not to be seen."""
 
 

@@ -4,26 +4,35 @@ In one process a hint is a counter under a condition. Across machines nobody sig
 """
 
 import threading
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+
+@dataclass
+class _Hint:
+    count: int = 0
+    changed: threading.Condition = field(default_factory=threading.Condition)
 
 
 class Hints:
-    """Named counters. `signal` wakes all who `wait` on the name; a signal between two waits is not missed."""
+    """Named counters. `signal` wakes those who `wait` on the name; a signal between two waits is not missed."""
 
     def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
-        self._condition = threading.Condition()
+        # A condition per name: every push signals, and waking a thread that need not look costs all others the GIL.
+        self._hints: defaultdict[str, _Hint] = defaultdict(_Hint)
 
     def signal(self, name: str) -> None:
-        with self._condition:
-            self._counts[name] = self._counts.get(name, 0) + 1
-            self._condition.notify_all()
+        hint = self._hints[name]
+        with hint.changed:
+            hint.count += 1
+            hint.changed.notify_all()
 
     def seen(self, name: str) -> int:
         """The count to pass to `wait`; read it *before* looking at the world."""
-        with self._condition:
-            return self._counts.get(name, 0)
+        return self._hints[name].count
 
     def wait(self, name: str, seen: int, timeout_seconds: float) -> None:
         """Return when `name` was signalled since `seen` was read, or after `timeout_seconds`."""
-        with self._condition:
-            self._condition.wait_for(lambda: self._counts.get(name, 0) != seen, timeout_seconds)
+        hint = self._hints[name]
+        with hint.changed:
+            hint.changed.wait_for(lambda: hint.count != seen, timeout_seconds)

@@ -36,7 +36,10 @@ class Settings:
     max_blob_bytes: int = field(default=1 << 30, metadata={"help": "largest upload, as sent"})
     max_decoded_bytes: int = field(default=1 << 30, metadata={"help": "largest file after decompression"})
     max_uploads: int = field(default=64, metadata={"help": "uploads at once; more get 429"})
-    worker_threads: int = field(default=2, metadata={"help": "batches transformed at once"})
+    worker_threads: int = field(
+        default=1,
+        metadata={"help": "batches transformed at once; more than one pays only where storage is slow"},
+    )
     duckdb_memory: str = field(default="400MB", metadata={"help": "DuckDB's memory limit"})
     log_level: str = field(default="warning", metadata={"help": "debug, info, warning or error"})
 
