@@ -26,7 +26,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=chosen.folder) as name:
         folder = Path(name)
         if chosen.only in (None, "latency"):
-            figures += measure_latency(folder / "latency", pushes=40)
+            figures += measure_latency(folder / "latency", pushes=30)
         if chosen.only in (None, "small"):
             figures += measure_small_files(folder / "small", files=20_000 * scale[0], clients=4)
         if chosen.only in (None, "big"):

@@ -14,7 +14,7 @@ def measure_latency(folder: Path, pushes: int) -> list[Figure]:
     seconds, floor = [], []
     with running(folder / "data") as server:
         for number in range(pushes):
-            time.sleep(0.2)  # idle: everything has gone to sleep
+            time.sleep(1)  # idle: everything has gone to sleep
             started = time.perf_counter()
             server.client.get("/api/v1/projects")
             floor.append(time.perf_counter() - started)
