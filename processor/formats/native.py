@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from processor.decode import Buffer, read_json
+from processor.decode import Buffer, quoted_constants, read_json
 from processor.formats import Format
 from processor.samples import sample_statistics
 from processor.shape import Shape
@@ -71,7 +71,9 @@ def read(data: Buffer, out: Tables) -> None:
                 run.refuse(where or "/", "a field 'benchmark' or 'test'", f"fields {sorted(fields)[:10]}")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             problem = problem_of(error, where)
-            run.refuse(problem.where, problem.expected, problem.found)
+            bare = not isinstance(error, msgspec.ValidationError) and quoted_constants(bytes(item)) != bytes(item)
+            found = "a bare NaN or Infinity, which JSON does not have" if bare else problem.found
+            run.refuse(problem.where, problem.expected, found)
 
 
 def _items(data: Buffer) -> Iterator[tuple[str, Buffer | msgspec.Raw]]:
