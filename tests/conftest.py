@@ -6,7 +6,10 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests.browser import chromium
 from tests.servers import S3Server, ServerAbsent, seaweedfs
+
+__all__ = ["chromium"]  # a fixture; registered once, since one thread can drive one browser only
 
 settings.register_profile("runfeed", deadline=None)  # shared machines stall; pytest-timeout bounds the whole test
 settings.load_profile("runfeed")

@@ -9,10 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests import browser
 from tests.running import running
-
-chromium = browser.chromium
 
 
 @pytest.mark.browser

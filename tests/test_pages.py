@@ -25,11 +25,9 @@ from dashboard_api.rendering import CONTENT_SECURITY_POLICY
 from processor.tables import RunFacts, Tables
 from schemas import keys
 from schemas.records import Blob, Commit, Context, Problem, Project, Submission
-from tests import browser, sample_dashboard
+from tests import sample_dashboard
 from tests.browser import served
 from tests.sample_dashboard import START, Sample
-
-chromium = browser.chromium  # the fixture
 
 VENDOR = Path(dashboard_api.__file__).parent / "static" / "vendor"
 HOSTILE = "<script>alert('x')</script>\"'><img src=x onerror=alert(1)>"
