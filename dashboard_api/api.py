@@ -8,7 +8,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
-import msgspec
 from litestar import Response, Router, get
 from litestar.di import NamedDependency, Provide
 from litestar.openapi import ResponseSpec
@@ -23,6 +22,7 @@ from dashboard_api.desk import (
     Desk,
     Facts,
     ReadableFromEverywhere,
+    received,
     refuse_unknown_parameters,
 )
 from dashboard_api.paging import Listing
@@ -44,11 +44,10 @@ from dashboard_api.resources import (
     Test,
     TestPage,
 )
-from infra.bucket import Bucket
 from infra.web import PROBLEM_MEDIA_TYPE, exception_handlers
 from schemas import keys
 from schemas.errors import Refused
-from schemas.records import ProblemDetails, Submission, SubmissionStatus
+from schemas.records import ProblemDetails, SubmissionStatus
 
 __all__ = ["api_routes", "openapi_config"]
 
@@ -274,7 +273,7 @@ def get_submission(*, request: AnyRequest, desk: TheDesk, submission: FromPath[s
     if not keys.SHA256.fullmatch(submission):
         _found(None, "submission", submission)
     if desk.read(lambda it: queries.submission(it, submission)) is None:
-        return desk.without_etag(request, _received(desk.source.public, submission))
+        return desk.without_etag(request, received(desk.source.public, submission))
     return desk.one(request, lambda it: _found(queries.submission(it, submission), "submission", submission), live=True)
 
 
@@ -297,26 +296,6 @@ def get_status(*, request: AnyRequest, desk: TheDesk) -> Response[Status]:
 def _known_run(snapshot: Snapshot, run_id: str) -> None:
     known = snapshot.arrow("SELECT 1 FROM runs WHERE run = $run LIMIT 1", {"run": run_id})
     _found(known.num_rows, "run", run_id)
-
-
-def _received(public: Bucket, submission_id: str) -> SubmissionStatus:
-    """From the submission itself, which the log has not announced yet; Refused 404 if there is none."""
-    try:
-        body = public.read(keys.submission(submission_id))
-    except FileNotFoundError as error:
-        raise Refused("submission", "the id of a submission", repr(submission_id), status=404) from error
-    submission = msgspec.json.decode(body, type=Submission)
-    return SubmissionStatus(
-        id=submission.id,
-        state="received",
-        project=submission.project,
-        format="" if submission.format == "auto" else submission.format,
-        sha256=submission.blob.sha256,
-        size_bytes=submission.blob.size_bytes,
-        media_type=submission.blob.media_type,
-        received=submission.received,
-        blob_url="/" + keys.blob(submission.blob.sha256),
-    )
 
 
 # --- routes ---

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 
 import duckdb
+import msgspec
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
 from litestar.datastructures import MutableScopeHeaders
@@ -22,7 +23,9 @@ from dashboard_api.answers import Answer, AnswerCache, Representation
 from dashboard_api.database import Database, Snapshot
 from dashboard_api.paging import Listing
 from infra.bucket import Bucket
+from schemas import keys
 from schemas.errors import Refused, Unavailable
+from schemas.records import Submission, SubmissionStatus
 
 HEADERS = {"Cache-Control": "no-cache", "Vary": "Accept", "X-Content-Type-Options": "nosniff"}
 
@@ -167,3 +170,23 @@ class ReadableFromEverywhere(ASGIMiddleware):
             await send(message)
 
         await next_app(scope, receive, send_allowed)
+
+
+def received(public: Bucket, submission_id: str) -> SubmissionStatus:
+    """From the submission itself, which the log has not announced yet; Refused 404 if there is none."""
+    try:
+        body = public.read(keys.submission(submission_id))
+    except FileNotFoundError as error:
+        raise Refused("submission", "the id of a submission", repr(submission_id), status=404) from error
+    submission = msgspec.json.decode(body, type=Submission)
+    return SubmissionStatus(
+        id=submission.id,
+        state="received",
+        project=submission.project,
+        format="" if submission.format == "auto" else submission.format,
+        sha256=submission.blob.sha256,
+        size_bytes=submission.blob.size_bytes,
+        media_type=submission.blob.media_type,
+        received=submission.received,
+        blob_url="/" + keys.blob(submission.blob.sha256),
+    )

@@ -16,12 +16,12 @@ from litestar.params import FromPath, QueryParameter
 from dashboard_api import page_values, queries
 from dashboard_api.answers import Answer, AnswerCache, matches
 from dashboard_api.database import Snapshot
-from dashboard_api.desk import AnyRequest, DashboardSource, Desk
+from dashboard_api.desk import AnyRequest, DashboardSource, Desk, received
 from dashboard_api.rendering import Renderer
 from infra.bucket import Bucket
 from schemas import keys
 from schemas.errors import Refused, Unavailable
-from schemas.records import Project, Submission, SubmissionStatus
+from schemas.records import Project
 
 _CACHE_BYTES = 8 << 20
 _Text = Annotated[str, QueryParameter(max_length=200)]
@@ -189,26 +189,11 @@ def submission_page(request: AnyRequest, pages: NamedDependency[Pages], submissi
     if pages.desk.read(lambda it: queries.submission(it, submission)) is not None:
         return pages.answer(request, "submission.html", lambda it: page_values.announced(it, submission), live=True)
     # Of what the log has not announced, no data version tells when it changes: no ETag.
-    status = _received(pages.public, submission)
-    return pages.renderer.page(pages.renderer.render("submission.html", page_values.submission(status, None, [])))
-
-
-def _received(public: Bucket, submission_id: str) -> SubmissionStatus:
-    """A submission that the log has not announced yet, or that has not been loaded from it."""
     try:
-        submission = msgspec.json.decode(public.read(keys.submission(submission_id)), type=Submission)
-    except FileNotFoundError as error:
-        raise page_values.Missing(f"No submission has the id {submission_id}.") from error
-    return SubmissionStatus(
-        id=submission.id,
-        state="received",
-        project=submission.project,
-        format="" if submission.format == "auto" else submission.format,
-        sha256=submission.blob.sha256,
-        size_bytes=submission.blob.size_bytes,
-        media_type=submission.blob.media_type,
-        received=submission.received,
-    )
+        status = received(pages.public, submission)
+    except Refused as error:
+        raise page_values.Missing(f"No submission has the id {submission}.") from error
+    return pages.renderer.page(pages.renderer.render("submission.html", page_values.submission(status, None, [])))
 
 
 # --- static files, errors, routes ---
