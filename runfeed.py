@@ -89,6 +89,7 @@ def run(settings: "Settings") -> None:
 
     from dashboard_api.api import api_routes, openapi_config
     from dashboard_api.dashboard import Dashboard
+    from dashboard_api.message_page import message_page
     from dashboard_api.pages import page_routes
     from feed.announceable import describe_submission
     from feed.announcer import Announcer
@@ -132,12 +133,25 @@ def run(settings: "Settings") -> None:
             buckets.public, reader_of, settings.data / "dashboard", memory_limit=settings.duckdb_memory
         )
         worker = start_worker(broker, settings.worker_threads)
-        pause = {"pause_seconds": PAUSE_SECONDS}
         loops = [
-            Loop("announce submissions", announcer.commit, hints, wakes_on="submitted", signals="log", **pause),
+            Loop(
+                "announce submissions",
+                announcer.commit,
+                hints,
+                wakes_on="submitted",
+                signals="log",
+                pause_seconds=PAUSE_SECONDS,
+            ),
             Loop("dispatch", lake.dispatch, hints, wakes_on="log"),
-            Loop("announce outcomes", lake.announce, hints, wakes_on="processed", signals="log", **pause),
-            Loop("load", dashboard.step, hints, wakes_on="log", **pause),
+            Loop(
+                "announce outcomes",
+                lake.announce,
+                hints,
+                wakes_on="processed",
+                signals="log",
+                pause_seconds=PAUSE_SECONDS,
+            ),
+            Loop("load", dashboard.step, hints, wakes_on="log", pause_seconds=PAUSE_SECONDS),
             Loop(
                 "sweep", lambda: announcer.sweep(clock()) + lake.sweep(), hints, wakes_on="", idle_seconds=SWEEP_EVERY
             ),
@@ -151,7 +165,7 @@ def run(settings: "Settings") -> None:
             *intake_routes(Intake(buckets, settings, hints)),  # after the API, whose OPTIONS answers for both
         ]
         try:
-            serve(routes, settings, openapi_config(), lambda url: click.echo(_greeting(url, settings)))
+            serve(routes, settings, openapi_config(), lambda url: click.echo(_greeting(url, settings)), message_page())
         finally:
             worker.stop()
             for loop in loops:

@@ -97,13 +97,22 @@ class Database:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._connection = _opened(path, lake_version, memory_limit)
         self.writer = self._connection.cursor()
-        self._closing = threading.Lock()
+        self.closed = False
+        self._retired = False
+        self._readers = 0
+        self._readers_lock = threading.Lock()
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
-        """A reader's transaction: sees one data version from its first to its last query."""
-        with self._closing:
+        """A reader's transaction: sees one data version from its first to its last query.
+
+        Raises duckdb.ConnectionException if the database is closed or retired: another one answers by then.
+        """
+        with self._readers_lock:
+            if self._retired:
+                raise duckdb.ConnectionException(f"{self.path} answers no more")
             cursor = self._connection.cursor()
+            self._readers += 1
         try:
             cursor.begin()
             cursors = dict(cursor.execute("SELECT log, seq FROM cursors").fetchall())
@@ -115,12 +124,28 @@ class Database:
             )
         finally:
             cursor.close()
+            with self._readers_lock:
+                self._readers -= 1
+                self._close_if_left()
 
     def close(self) -> None:
-        """Checkpoint and close; readers that still hold a snapshot finish theirs."""
-        with self._closing:
+        """Checkpoint and close; readers that still hold a snapshot finish theirs first, and nobody gets another."""
+        with self._readers_lock:
+            self._retired = True
+            self._close_if_left()
+
+    def _close_if_left(self) -> None:
+        """Closing DuckDB's connection takes the readers' cursors with it, so the last reader closes."""
+        if self._retired and not self._readers and not self.closed:
+            self.closed = True
             self.writer.close()
             self._connection.close()
+
+
+def remove_file(path: Path) -> None:
+    """Remove a database's file and what DuckDB keeps beside it."""
+    path.unlink(missing_ok=True)
+    path.with_name(path.name + ".wal").unlink(missing_ok=True)
 
 
 def _opened(path: Path, lake_version: int, memory_limit: str) -> duckdb.DuckDBPyConnection:
@@ -128,15 +153,14 @@ def _opened(path: Path, lake_version: int, memory_limit: str) -> duckdb.DuckDBPy
     if path.exists():
         try:
             connection = _connected(path, memory_limit)
-        except (duckdb.IOException, duckdb.SerializationException, duckdb.InternalException):
-            if _held_by_another_process(path):
+        except duckdb.Error as error:
+            if "Could not set lock" in str(error):  # it is whole, and another process has it
                 raise
         else:
             if _is_current(connection, lake_version):
                 return connection
             connection.close()
-        path.unlink()
-        path.with_name(path.name + ".wal").unlink(missing_ok=True)
+        remove_file(path)
     connection = _connected(path, memory_limit)
     connection.begin()
     for name, schema in TABLES.items():
@@ -164,21 +188,11 @@ def _connected(path: Path, memory_limit: str) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _held_by_another_process(path: Path) -> bool:
-    try:
-        duckdb.connect(str(path)).close()
-    except duckdb.IOException as error:
-        return "lock" in str(error).lower()
-    except duckdb.Error:
-        return False
-    return False
-
-
 def _is_current(connection: duckdb.DuckDBPyConnection, lake_version: int) -> bool:
     try:
         return connection.execute("SELECT file_version, lake_version FROM meta").fetchone() == (
             FILE_VERSION,
             lake_version,
         )
-    except duckdb.CatalogException:
+    except duckdb.Error:
         return False

@@ -8,6 +8,7 @@ import contextlib
 from datetime import datetime
 from typing import Any
 
+import duckdb
 import msgspec
 import pyarrow as pa
 
@@ -53,14 +54,17 @@ _OUTCOMES = pa.schema(
     ]
 )
 
+_REVISIONS = "SELECT seq, revision FROM outcomes WHERE seq IN (SELECT unnest(?))"
+# A revision may take away the run that counted, so then (`$all`) every digest is looked at.
 _COUNT_EACH_DIGEST_ONCE = """
-UPDATE runs SET duplicate_of = CASE WHEN runs.run = first.run AND runs.seq = first.seq THEN NULL ELSE first.run END
+UPDATE runs SET duplicate_of = counted.duplicate_of
 FROM (
-    SELECT project, digest, arg_min(run, (seq, ordinal)) AS run, min(seq) AS seq FROM runs
-    WHERE digest IN (SELECT digest FROM runs WHERE seq BETWEEN $first AND $last)
-    GROUP BY project, digest HAVING count(*) > 1
-) AS first
-WHERE runs.project = first.project AND runs.digest = first.digest
+    SELECT seq, run, CASE WHEN row_number() OVER same > 1 THEN first_value(run) OVER same END AS duplicate_of
+    FROM runs
+    WHERE $all OR digest IN (SELECT digest FROM runs WHERE seq BETWEEN $first AND $last)
+    WINDOW same AS (PARTITION BY project, digest ORDER BY seq, ordinal)
+) AS counted
+WHERE runs.seq = counted.seq AND runs.run = counted.run AND runs.duplicate_of IS DISTINCT FROM counted.duplicate_of
 """
 _ADD_NEW_SERIES = """
 INSERT INTO series BY NAME
@@ -109,7 +113,8 @@ class Loader:
                 self._move_cursor(keys.outcomes_log(self._database.lake_version), outcome_entries[-1].seq)
             writer.commit()
         except BaseException:
-            writer.rollback()
+            with contextlib.suppress(duckdb.TransactionException):  # the commit itself failed, and has rolled back
+                writer.rollback()
             raise
         return len(outcome_entries) + len(submission_entries)
 
@@ -135,21 +140,26 @@ class Loader:
     def _insert_outcomes(self, outcomes: list[Outcome]) -> None:
         if not outcomes:
             return
-        latest = {outcome.first: outcome for outcome in outcomes}  # of revisions in one load only the last counts
-        for outcome in outcomes:
-            if outcome.revision > 0:
-                for table in (*TABLES, "outcomes"):
-                    self._database.writer.execute(
-                        f"DELETE FROM {table} WHERE seq BETWEEN ? AND ?", [outcome.first, outcome.last]
-                    )
-        self._insert_parts(list(latest.values()))
-        rows = [row for outcome in latest.values() for row in _outcome_rows(outcome)]
+        writer = self._database.writer
+        loaded = dict(writer.execute(_REVISIONS, [[outcome.first for outcome in outcomes]]).fetchall())
+        newest: dict[int, Outcome] = {}  # revisions may be announced in any order; an older one changes nothing
+        for outcome in sorted(outcomes, key=lambda outcome: outcome.revision):
+            if outcome.revision > loaded.get(outcome.first, -1):
+                newest[outcome.first] = outcome
+        replaced = [outcome for outcome in newest.values() if outcome.first in loaded]
+        for outcome in replaced:
+            for table in (*TABLES, "outcomes"):
+                writer.execute(f"DELETE FROM {table} WHERE seq BETWEEN ? AND ?", [outcome.first, outcome.last])
+        if not newest:
+            return
+        self._insert_parts(list(newest.values()))
+        rows = [row for outcome in newest.values() for row in _outcome_rows(outcome)]
         self._insert("outcomes", pa.Table.from_pylist(rows, schema=_OUTCOMES))
-        span = {"first": min(outcome.first for outcome in outcomes), "last": max(outcome.last for outcome in outcomes)}
-        self._database.writer.execute(_COUNT_EACH_DIGEST_ONCE, span)
-        self._database.writer.execute(_ADD_NEW_SERIES, span)
-        if any(outcome.revision > 0 for outcome in outcomes):
-            self._database.writer.execute(_DROP_EMPTY_SERIES)
+        span = {"first": min(newest), "last": max(outcome.last for outcome in newest.values())}
+        writer.execute(_COUNT_EACH_DIGEST_ONCE, span | {"all": bool(replaced)})
+        writer.execute(_ADD_NEW_SERIES, span)
+        if replaced:
+            writer.execute(_DROP_EMPTY_SERIES)
 
     def _insert_parts(self, outcomes: list[Outcome]) -> None:
         for table in TABLES:

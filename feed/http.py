@@ -12,12 +12,15 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
 
+import msgspec
 from litestar import MediaType, Request, route
 from litestar.concurrency import sync_to_thread
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import ASGIApp
 
 from infra.bucket import Bucket, Head, checked_key
+from infra.web import PROBLEM_MEDIA_TYPE
+from schemas.records import ProblemDetails
 
 PIECE_BYTES = 1 << 20
 
@@ -72,13 +75,22 @@ async def _answer(bucket: Bucket, method: str, key: str, asked: dict[str, str]) 
             whole, etag = await sync_to_thread(bucket.read_versioned, key)
             head = Head(len(whole), etag, head.modified, head.content_type)
     except (ValueError, FileNotFoundError):
-        return _app(Answer(404, _COMMON | {"Cache-Control": "no-cache"}), _pieces_of(b""))
+        return _absent(key, method)
     answer = answer_to(key, asked, head, datetime.now(UTC))
     if method == "HEAD" or not answer.sends:
         return _app(answer, _pieces_of(b""))
     if whole is not None:
         return _app(answer, _pieces_of(whole[answer.start : answer.start + answer.length]))
     return _app(answer, _read_pieces(bucket, key, answer.start, answer.length))
+
+
+def _absent(key: str, method: str) -> ASGIApp:
+    """Not there yet, perhaps: a follower may ask again, from another site too."""
+    body = msgspec.json.encode(
+        ProblemDetails(title="Not Found", status=404, detail=f"/{key[:200]}: there is no such object")
+    )
+    headers = _COMMON | {"Cache-Control": "no-cache", "Content-Type": PROBLEM_MEDIA_TYPE}
+    return _app(Answer(404, headers, 0, len(body)), _pieces_of(b"" if method == "HEAD" else body))
 
 
 def _app(answer: Answer, body: AsyncIterator[bytes]) -> ASGIApp:

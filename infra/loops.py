@@ -57,11 +57,15 @@ class Loop:
 
     def _run(self) -> None:
         failures = 0
-        while not self._stopping.is_set():
-            seen = self._hints.seen(self._wakes_on)
+        while True:
+            seen = self._hints.seen(
+                self._wakes_on
+            )  # before we look whether to stop, so that no `stop` is slept through
+            if self._stopping.is_set():
+                return
             try:
                 done = self._step()
-            except Exception as error:  # noqa: BLE001 - the outermost loop
+            except BaseException as error:  # noqa: BLE001 - the outermost loop; a panic in a library is no Exception
                 failures += 1
                 self.last_error = f"{type(error).__name__}: {error}"
                 expected = isinstance(error, Unavailable)

@@ -5,15 +5,19 @@ import fcntl
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from litestar import Litestar, Router
+from litestar.enums import ScopeType
 from litestar.openapi import OpenAPIConfig
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from infra.connections import BoundedConnection
 from infra.settings import Settings
-from infra.web import exception_handlers
+from infra.web import MessagePage, exception_handlers_with
 from schemas.errors import Refused
 
 
@@ -30,20 +34,53 @@ def alone_with(data: Path) -> Iterator[None]:
         yield
 
 
-def make_app(routes: Sequence[Any], openapi: OpenAPIConfig | None) -> Litestar:
-    """The application of these route handlers. Upload sizes are limited by the intake, not here."""
+def make_app(routes: Sequence[Any], openapi: OpenAPIConfig | None, page: MessagePage | None = None) -> Litestar:
+    """The application of these route handlers. Upload sizes are limited by the intake, not here.
+
+    `page` makes what a browser gets where there is nothing; programs get problem details.
+    """
     # One router for all: Litestar wraps a handler twice if a later registration adds a method to its path.
     return Litestar(
         [Router("/", route_handlers=list(routes))],
         openapi_config=openapi,
-        exception_handlers=exception_handlers,
+        exception_handlers=exception_handlers_with(page),
         request_max_body_size=None,
         logging_config=None,
     )
 
 
+def answering_head(app: ASGIApp) -> ASGIApp:
+    """`app`, with HEAD answered wherever GET is: by what handles it, else as GET whose body stays here."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP or scope["method"] != "HEAD":
+            await app(scope, receive, send)
+            return
+        refused = False
+
+        async def send_unless_refused(message: Message) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start":
+                refused = message["status"] == HTTPStatus.METHOD_NOT_ALLOWED
+            if not refused:
+                await send(message)
+
+        async def send_without_body(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        await app(dict(scope), receive, send_unless_refused)  # type: ignore[arg-type]
+        if refused:
+            await app({**scope, "method": "GET"}, receive, send_without_body)
+
+    return answer
+
+
 def serve(
-    routes: Sequence[Any], settings: Settings, openapi: OpenAPIConfig | None, announce: Callable[[str], None]
+    routes: Sequence[Any],
+    settings: Settings,
+    openapi: OpenAPIConfig | None,
+    announce: Callable[[str], None],
+    page: MessagePage | None = None,
 ) -> None:
     """Serve until interrupted; `announce` gets the base URL as soon as connections are taken."""
     try:
@@ -55,7 +92,8 @@ def serve(
     with listening:
         host, port = listening.getsockname()[:2]
         config = uvicorn.Config(
-            make_app(routes, openapi),
+            answering_head(make_app(routes, openapi, page)),
+            http=BoundedConnection,
             log_level=settings.log_level,
             access_log=False,
             server_header=False,

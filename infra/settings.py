@@ -3,6 +3,7 @@
 Order: command line, then `RUNFEED_<NAME>` in the environment, then `runfeed.toml` in the data folder, then the default.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -12,7 +13,10 @@ from typing import Any
 from schemas.errors import Refused
 
 DEFAULT_PORT = 8765
+LOG_LEVELS = ("debug", "info", "warning", "error")
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+_MEMORY = re.compile(r"\d+(\.\d+)? ?[KMGT]i?B", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,10 @@ def read_settings(environ: Mapping[str, str], given: Mapping[str, Any]) -> Setti
     given = {name: value for name, value in given.items() if value is not None}
     data = Path(given.get("data") or environ.get("RUNFEED_DATA") or Settings.data)
     file = data / "runfeed.toml"
-    written = tomllib.loads(file.read_text()) if file.is_file() else {}
+    try:
+        written = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Refused(str(file), "TOML in UTF-8", str(error), status=422) from error
     known = {one.name: one for one in fields(Settings)}
     for name in written:
         if name not in known or name == "data":
@@ -67,15 +74,31 @@ def read_settings(environ: Mapping[str, str], given: Mapping[str, Any]) -> Setti
     for name, one in known.items():
         if name == "data":
             continue
-        for where, source in (("command line", given), (str(file), written)):
-            variable = f"RUNFEED_{name.upper()}"
-            if source is written and variable in environ:
-                values[name] = _parsed(variable, environ[variable], type(one.default))
-                break
-            if name in source:
-                values[name] = _parsed(f"{where} {name}", source[name], type(one.default))
+        variable = f"RUNFEED_{name.upper()}"
+        for where, found, source in (
+            (f"command line {name}", name, given),
+            (variable, variable, environ),
+            (f"{file} {name}", name, written),
+        ):
+            if found in source:
+                values[name] = _checked(where, name, _parsed(where, source[found], type(one.default)))
                 break
     return Settings(**values)
+
+
+def _checked(where: str, name: str, value: Any) -> Any:
+    """`value` if the setting `name` may have it: nothing may be switched off by a slip."""
+    if name == "port":
+        fits, expected = 0 <= value <= 65535, "0 to 65535"
+    elif name == "log_level":
+        fits, expected = value in LOG_LEVELS, "one of " + ", ".join(LOG_LEVELS)
+    elif name == "duckdb_memory":
+        fits, expected = _MEMORY.fullmatch(value) is not None, "an amount of memory, as in 400MB or 2GiB"
+    else:
+        fits, expected = not isinstance(value, int) or isinstance(value, bool) or value >= 1, "at least 1"
+    if not fits:
+        raise Refused(where, expected, repr(value)[:80], status=422)
+    return value
 
 
 def _parsed(where: str, value: Any, wanted: type) -> Any:

@@ -6,14 +6,14 @@ Nothing internal leaves here: an error that nobody raised on purpose is logged a
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import HTTPException, NotFoundException, ValidationException
 
 from schemas.errors import Refused, StorageFull, Unavailable
 from schemas.records import ProblemDetails
@@ -25,6 +25,9 @@ _log = structlog.get_logger()
 _EXPECTED_GOT = re.compile(r"Expected (?P<expected>.*?)(?:, got (?P<found>.*))?", re.DOTALL)
 
 _Request = Request[Any, Any, Any]
+
+MessagePage = Callable[[str, str, int], Response[bytes]]
+"""Makes a page for people from a title, a sentence and a status."""
 
 
 def problem_response(problem: ProblemDetails, headers: Mapping[str, str] | None = None) -> Response[bytes]:
@@ -41,6 +44,8 @@ def _refused(request: _Request, error: Refused) -> Response[bytes]:
     headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else {}
     if error.status == HTTPStatus.TOO_MANY_REQUESTS:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if error.status == HTTPStatus.REQUEST_TIMEOUT:
+        headers["Connection"] = "close"  # the rest of the request is not wanted any more
     return problem_response(
         ProblemDetails(
             title=_phrase(error.status),
@@ -110,6 +115,19 @@ exception_handlers: dict[int | type[Exception], Any] = {
     Exception: _unexpected,
 }
 """For Litestar: the nearest class of the exception's own decides."""
+
+
+def exception_handlers_with(page: MessagePage | None) -> dict[int | type[Exception], Any]:
+    """The same, but who asks for HTML at an address where there is nothing gets `page`."""
+    if page is None:
+        return exception_handlers
+
+    def nowhere(request: _Request, error: HTTPException) -> Response[bytes]:
+        if "text/html" not in request.headers.get("accept", "") or request.url.path.startswith("/api/"):
+            return _http(request, error)
+        return page("Not found", "There is nothing at this address.", HTTPStatus.NOT_FOUND)
+
+    return {**exception_handlers, NotFoundException: nowhere}
 
 
 def _plain(status: int, detail: str) -> ProblemDetails:

@@ -1,10 +1,10 @@
 """Who may push what: decided from the request's facts, pure; and the project's documents behind the decision."""
 
 import contextlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from urllib.parse import urlsplit
 
 from infra.bucket import Buckets
 from infra.settings import LOOPBACK, Settings
@@ -13,7 +13,10 @@ from ingest.tokens import check_scope, token_for
 from schemas.errors import Refused
 from schemas.records import ProjectRules, Trust
 
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
+_FORWARDED = re.compile(
+    r"forwarded|x-forwarded.*|x-real-ip|via|(?:cf|fly|true)-.*ip|x-client(?:-ip)?|x-cluster-client-ip"
+)
+_LOCAL_HOST = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -22,23 +25,27 @@ class Caller:
 
     address: str
     headers: Mapping[str, str]
+    http_version: str = "1.1"
 
 
 def is_truly_local(caller: Caller, settings: Settings) -> bool:
     """Whether a program on this machine calls, and not a web page or a proxy on somebody's behalf.
 
     The server is bound to loopback, the peer is loopback, the Host names loopback (a rebound DNS name does not), no
-    foreign Origin asks (a web page elsewhere), and nothing was forwarded.
+    foreign Origin asks (a web page elsewhere), and nothing was forwarded. A proxy that says nothing of forwarding may
+    still speak HTTP/1.0, as nginx does unless told otherwise; programs on this machine do not.
     """
     headers = caller.headers
-    if not settings.on_loopback or caller.address not in LOOPBACK:
+    if not settings.on_loopback or caller.address not in LOOPBACK or caller.http_version == "1.0":
         return False
-    if any(name in headers for name in _FORWARDED):
+    if any(_FORWARDED.fullmatch(name) for name in headers):
         return False
-    if _host(headers.get("host", "")) not in LOOPBACK:
+    host = headers.get("host", "")
+    if not _LOCAL_HOST.fullmatch(host):
         return False
-    origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host")
+    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        return False
+    return headers.get("origin") in (None, f"http://{host}", f"https://{host}")
 
 
 def trust_of(caller: Caller, project: str | None, settings: Settings, buckets: Buckets, now: datetime) -> Trust:
@@ -50,7 +57,8 @@ def trust_of(caller: Caller, project: str | None, settings: Settings, buckets: B
     if authorization is not None:
         scheme, _, secret = authorization.partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
-            raise Refused("Authorization", "Bearer <token>", f"scheme {scheme[:20]!r}", status=401)
+            # What stands there may be a token without its scheme, so it is not told.
+            raise Refused("Authorization", "Bearer <token>", "another form", status=401)
         token = token_for(buckets.private, secret.strip(), now)
         if project is not None:
             check_scope(token, project)
@@ -79,10 +87,3 @@ def check_rules(rules: ProjectRules, trust: Trust) -> None:
     if trust.kind == "anonymous" and not rules.anonymous:
         expected = f"a token: {rules.name} takes no anonymous uploads"
         raise Refused("Authorization", expected, "none", status=401)
-
-
-def _host(header: str) -> str:
-    try:
-        return urlsplit(f"//{header}").hostname or ""
-    except ValueError:
-        return ""

@@ -6,6 +6,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import MAXYEAR, MINYEAR
 from typing import Any
 
 import msgspec
@@ -34,7 +35,9 @@ _PARAMETERS = frozenset(
 )
 _MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,80}/[a-z0-9!#$&^_.+-]{1,80}")
 _FORMAT = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
-_CHUNK = re.compile(r"(\d{1,6})/(\d{1,6})")
+_CHUNK = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
+_LARGEST = 2**31 - 1
+"""Of the numbers in a context, as wide as the lake's columns. No machine and no run comes near."""
 
 
 class Description(msgspec.Struct, forbid_unknown_fields=True):
@@ -51,7 +54,7 @@ def described(query: Mapping[str, Any], content_type: str) -> Description:
     unknown = sorted(set(query) - _PARAMETERS)
     if unknown:
         raise Refused(f"query {unknown[0][:40]}", "one of " + ", ".join(sorted(_PARAMETERS)), "an unknown parameter")
-    single = {name: value[-1] if isinstance(value, list) else value for name, value in query.items() if name != "label"}
+    single = {name: _single(name, value) for name, value in query.items() if name != "label"}
     context = _parsed_context(single["context"]) if "context" in single else Context()
     changes: dict[str, Any] = {}
     if "commit" in single or "branch" in single:
@@ -73,7 +76,7 @@ def described(query: Mapping[str, Any], content_type: str) -> Description:
         Description(
             project=single.get("project", "default"),
             format=single.get("format", "auto"),
-            media_type=clean_media_type(single.get("media_type", content_type)),
+            media_type=single.get("media_type") or clean_media_type(content_type),
             context=msgspec.structs.replace(context, **changes),
         )
     )
@@ -95,12 +98,23 @@ def checked_description(description: Description) -> Description:
     keys.checked_project(description.project)
     if not _FORMAT.fullmatch(description.format):
         raise Refused("format", "a format's id, or auto", repr(description.format[:60]), status=422)
+    if description.media_type and not _MEDIA_TYPE.fullmatch(description.media_type):
+        found = repr(description.media_type[:80])
+        raise Refused("media_type", "type/subtype in lower case, without parameters", found, status=422)
     context = description.context
     if len(msgspec.json.encode(context)) > MAX_CONTEXT_BYTES:
         raise Refused("context", f"at most {MAX_CONTEXT_BYTES:,} bytes", "more", status=422)
-    if context.chunk and not (1 <= context.chunk.index <= context.chunk.total and context.chunk.group):
-        found = f"{context.chunk.index}/{context.chunk.total} of {context.chunk.group!r}"
-        raise Refused("context/chunk", "1 <= index <= total, and a run group", found, status=422)
+    if context.commit and context.commit.time and not MINYEAR < context.commit.time.year < MAXYEAR:
+        # At the very ends of the calendar a time cannot be shown in every zone.
+        raise Refused("context/commit/time", "a time of the years 2 to 9998", str(context.commit.time), status=422)
+    if context.machine:
+        for name in ("cores", "ram_gib"):
+            number = getattr(context.machine, name)
+            if number is not None and not 0 <= number <= _LARGEST:
+                raise Refused(f"context/machine/{name}", f"0 to {_LARGEST}", str(number)[:40], status=422)
+    if context.chunk and not (1 <= context.chunk.index <= context.chunk.total <= _LARGEST and context.chunk.group):
+        found = f"{context.chunk.index}/{context.chunk.total} of {context.chunk.group!r}"[:80]
+        raise Refused("context/chunk", f"1 <= index <= total <= {_LARGEST}, and a run group", found, status=422)
     if context.supersedes:
         keys.checked_sha256(context.supersedes, "context/supersedes")
     return description
@@ -114,6 +128,14 @@ def _parsed_context(text: str) -> Context:
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         problem = problem_of(error, "context")
         raise Refused(problem.where, problem.expected, problem.found, status=422) from error
+
+
+def _single(name: str, value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    if len(value) != 1:
+        raise Refused(f"query {name}", "one value", str(len(value)), status=400)
+    return value[0]
 
 
 def _label(text: str) -> tuple[str, str]:
