@@ -58,9 +58,8 @@ class Loop:
     def _run(self) -> None:
         failures = 0
         while True:
-            seen = self._hints.seen(
-                self._wakes_on
-            )  # before we look whether to stop, so that no `stop` is slept through
+            # Read before we look whether to stop, so that no `stop` is slept through.
+            seen = self._hints.seen(self._wakes_on)
             if self._stopping.is_set():
                 return
             try:

@@ -14,7 +14,7 @@ import msgspec
 
 from feed.log import LogReader
 from infra.bucket import Bucket, Buckets
-from processor.lake import has_outcome
+from processor.lake import done_through, has_outcome
 from schemas import keys
 from schemas.errors import SwapLost
 
@@ -94,11 +94,12 @@ class Dispatcher:
             first = entries[0].batch
             last = max(entry.seq for entry in entries if entry.batch == first)
             old = last <= self._old_through
-            self._sent_through = last
-            if old and has_outcome(self._buckets.public, self._lake_version, first):
+            if old and (through := done_through(self._buckets.public, self._lake_version, first)):
+                self._sent_through = through
                 continue
-            self._in_flight[first] = _Sent(last, now)
             self._send(self._lake_version, first, last, redelivered=old)
+            self._in_flight[first] = _Sent(last, now)
+            self._sent_through = last
             count += 1
         return count
 
@@ -110,8 +111,8 @@ class Dispatcher:
             if has_outcome(self._buckets.public, self._lake_version, first):
                 del self._in_flight[first]
                 continue
-            sent.at = now
             self._send(self._lake_version, first, sent.last, redelivered=True)
+            sent.at = now
             count += 1
         return count
 

@@ -65,21 +65,40 @@ def publish_outcome(buckets: Buckets, lake_version: int, outcome: Outcome) -> bo
 
 
 def sweep_parts(public: Bucket, lake_version: int, now: datetime) -> int:
-    """Remove parts older than a week that no outcome names: of batches whose commit somebody else won."""
-    named = {
-        part.key
-        for key in public.list(f"lake/v{lake_version}/outcomes/")
-        for part in msgspec.json.decode(public.read(key), type=Outcome).parts
-    }
+    """Remove parts older than a week that no outcome names: of batches whose commit somebody else won.
+
+    Parts of a batch without any outcome stay, however old: its next delivery makes the same ones and may find them
+    there in the moment in which we would remove them.
+    """
+    named: set[str] = set()
+    committed: set[int] = set()
+    for key in public.list(f"lake/v{lake_version}/outcomes/"):
+        outcome = msgspec.json.decode(public.read(key), type=Outcome)
+        named.update(part.key for part in outcome.parts)
+        committed.add(outcome.first)
     unnamed = [
         key
         for table in TABLES
         for key in public.list(f"lake/v{lake_version}/{table}/")
-        if key not in named and now - public.head(key).modified > SWEEP_AGE
+        if key not in named
+        and (part := keys.parse_part(key)) is not None
+        and part.first in committed
+        and now - public.head(key).modified > SWEEP_AGE
     ]
-    for key in unnamed:
-        public.delete(key)
+    public.delete(*unnamed)
     return len(unnamed)
+
+
+def done_through(public: Bucket, lake_version: int, first: int) -> int:
+    """The last seq of the batch that begins with `first`; 0 if no such batch has been processed.
+
+    A rebuilt lake version has batches of several commits, so this may be further than the commit of `first` goes.
+    """
+    try:
+        body = public.read(keys.outcome(lake_version, first, 0))
+    except FileNotFoundError:
+        return 0
+    return msgspec.json.decode(body, type=Outcome).last
 
 
 def has_outcome(public: Bucket, lake_version: int, first: int) -> bool:

@@ -5,6 +5,7 @@ where it was. Dashboards load the new version by themselves once `lake/current.j
 """
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,9 +20,10 @@ from feed.log import LogReader
 from infra.bucket import Bucket, Buckets
 from processor.batch import Processor
 from processor.dispatcher import write_checkpoint
-from processor.lake import current_lake
+from processor.lake import current_lake, done_through
 from processor.transform import TRANSFORM_VERSION
 from schemas import keys
+from schemas.errors import SwapLost
 from schemas.records import Entry, LakeVersion, Outcome, SubmissionOutcome
 from schemas.tables import TABLES
 
@@ -68,19 +70,27 @@ class Rebuild:
         self._processor = processor
         self.old_version, self._etag = current_lake(buckets.public)
         self.new_version, self.done = self._where_to_go_on()
+        self._began = self.done + 1
         log = reader_of(keys.outcomes_log(self.new_version))
         self._announcer = Announcer(buckets, log, describe_outcome, clock=clock)
 
     def replay(self, progress: Progress) -> int:
-        """Process what the log holds beyond `done`; the number of batches that was."""
+        """Process what the log holds beyond `done`; the number of batches that was.
+
+        SwapLost if another rebuild has switched meanwhile: from then on others write to the lake.
+        """
         count = 0
         while batch := self._next_batch():
+            if current_lake(self._buckets.public)[0] != self.old_version:
+                raise SwapLost(f"{keys.CURRENT_LAKE}: expected v{self.old_version}, another rebuild has switched")
             first, last = batch[0].seq, batch[-1].seq
-            self._processor.process(self.new_version, first, last, redelivered=True)
+            # Only the first batch may be one at which an earlier rebuild died.
+            self._processor.process(self.new_version, first, last, redelivered=first == self._began)
             self._announcer.commit()
-            self.done = last
+            # A rebuild beside this one may have cut the batch elsewhere; what is written counts.
+            self.done = done_through(self._buckets.public, self.new_version, first)
             count += 1
-            progress(last, self._submissions.last_seq())
+            progress(self.done, self._submissions.last_seq())
         while self._announcer.commit():
             pass
         return count
@@ -136,6 +146,11 @@ class Rebuild:
 
     def _row_difference(self, table: str, old: list[Outcome], new: list[Outcome], last: int) -> tuple[int, int]:
         with contextlib.ExitStack() as files:
+            overflow = files.enter_context(tempfile.TemporaryDirectory(prefix="runfeed-compare-"))
+            connection = files.enter_context(
+                duckdb.connect(config={"memory_limit": "400MB", "threads": 2, "temp_directory": overflow})
+            )
+            connection.register("no_rows", TABLES[table].empty_table())
 
             def rows(outcomes: list[Outcome]) -> str:
                 paths = [
@@ -146,19 +161,17 @@ class Rebuild:
                 ]
                 listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
                 columns = ", ".join(_comparable(name) for name in TABLES[table].names)
-                source = f"read_parquet([{listed}], union_by_name = true)" if paths else "(SELECT 1) WHERE false"
-                if not paths:
-                    return f"SELECT {', '.join('NULL' for _ in TABLES[table].names)} FROM {source}"
+                source = "no_rows"  # has all columns: parts of an earlier release may lack the newest
+                if paths:
+                    source = f"(FROM no_rows UNION ALL BY NAME FROM read_parquet([{listed}], union_by_name = true))"
                 return f"SELECT {columns} FROM {source} WHERE seq <= {last}"
 
-            with duckdb.connect(config={"memory_limit": "400MB", "threads": 2}) as connection:
+            def only(left: str, right: str) -> int:
+                row = connection.execute(f"SELECT count(*) FROM ({left} EXCEPT ALL {right})").fetchone()
+                return int(row[0]) if row else 0
 
-                def only(left: str, right: str) -> int:
-                    row = connection.execute(f"SELECT count(*) FROM ({left} EXCEPT ALL {right})").fetchone()
-                    return int(row[0]) if row else 0
-
-                before, after = rows(old), rows(new)
-                return only(before, after), only(after, before)
+            before, after = rows(old), rows(new)
+            return only(before, after), only(after, before)
 
 
 def _comparable(column: str) -> str:

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -24,6 +24,9 @@ from schemas.tables import MEASUREMENTS, STATUSES, TABLES, TESTS
 
 MAX_PROBLEMS = 100
 """Problems listed per submission; beyond these they are only counted."""
+
+MAX_PROBLEM_CHARACTERS = 500
+"""Of each text in a problem: they quote the file, and a field's name may be as long as the file."""
 
 _SAME = ("seq", "run")  # columns that hold one value throughout a run
 _PASSED = {"pass", "ok"}
@@ -278,12 +281,12 @@ class RunRows:
             "title": facts.title,
             "commit": commit.id if commit else None,
             "commit_parents": commit.parents if commit else None,
-            "commit_time": commit.time if commit else None,
+            "commit_time": _utc(commit.time) if commit else None,
             "commit_subject": commit.subject if commit else None,
             "branch": commit.branch if commit else None,
             "dirty": commit.dirty if commit else None,
-            "started": facts.started,
-            "finished": facts.finished,
+            "started": _utc(facts.started),
+            "finished": _utc(facts.finished),
             "received": submission.received,
             "environment": self.environment,
             "environment_title": self.environment_title,
@@ -314,6 +317,8 @@ class Tables:
         self.runs_refused = 0
         self.measurements = 0
         self.tests = 0
+        self.decoded_bytes = 0
+        """Of the blob: what its rows may weigh while they are Python objects."""
         self.rows = Rows()
         self._open: RunRows | None = None
         self._ordinal = 0
@@ -328,7 +333,9 @@ class Tables:
         if effect == "kept":
             self._kept_at.append(len(self.problems))
         kind: Any = effect
-        self.problems.append(Problem(where=where, expected=expected, found=found, effect=kind))
+        self.problems.append(
+            Problem(where=clipped(where), expected=clipped(expected), found=clipped(found), effect=kind)
+        )
 
     def run(self, facts: RunFacts) -> RunRows:
         """Begin the file's next run; the one before it is closed."""
@@ -365,6 +372,13 @@ class Tables:
         self.tests += run.counts["tests"]
 
 
+def clipped(text: str) -> str:
+    """`text` as it may stand in an outcome: not too long, and UTF-8 throughout."""
+    if len(text) > MAX_PROBLEM_CHARACTERS:
+        text = text[: MAX_PROBLEM_CHARACTERS - 1] + "…"
+    return text.encode(errors="replace").decode()
+
+
 def canonical_json(value: Any) -> str:
     """The one way we write a JSON value as text: sorted keys, no spaces. Rejected if it nests too deeply."""
     try:
@@ -381,6 +395,14 @@ def _finite(value: Any) -> float | None:
     except (OverflowError, TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
+
+
+def _utc(time: datetime | None) -> datetime | None:
+    """`time` in UTC; None for one that falls out of the calendar there, at its very ends."""
+    try:
+        return time.astimezone(UTC) if time else None
+    except OverflowError:
+        return None
 
 
 def _commit(facts: RunFacts, pushed: Commit | None) -> Commit | None:

@@ -6,7 +6,7 @@ from processor.decode import Buffer, DecodeLimits, decoded, rejected
 from processor.formats import Format
 from processor.formats.registry import FORMATS
 from processor.shape import shape_of
-from processor.tables import Tables
+from processor.tables import Tables, clipped
 from schemas.errors import Rejected
 from schemas.records import Problem, Submission, SubmissionOutcome, Verdict
 
@@ -27,6 +27,7 @@ def transform(data: Buffer, submission: Submission, seq: int, limits: DecodeLimi
     tables = Tables(submission, seq)
     try:
         content = decoded(data, limits)
+        tables.decoded_bytes = len(content)
         format = chosen_format(content, submission.format)
         tables.format = format.id
         format.read(content, tables)
@@ -40,11 +41,11 @@ def transform(data: Buffer, submission: Submission, seq: int, limits: DecodeLimi
     return Transformed(_outcome(tables, "accepted"), tables)
 
 
-def quarantined(submission: Submission, seq: int, reason: str) -> Transformed:
+def quarantined(submission_id: str, seq: int, reason: str) -> Transformed:
     """We failed, not the file: kept out of the way, with the reason."""
-    problem = Problem(where="processor", expected="a transform that ends", found=reason)
+    problem = Problem(where="processor", expected="a transform that ends", found=clipped(reason))
     return Transformed(
-        SubmissionOutcome(seq=seq, id=submission.id, verdict="quarantined", problems=[problem], problems_total=1), None
+        SubmissionOutcome(seq=seq, id=submission_id, verdict="quarantined", problems=[problem], problems_total=1), None
     )
 
 
