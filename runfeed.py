@@ -28,7 +28,7 @@ REQUESTS_AT_ONCE = 8
 SWEEP_EVERY = 24 * 3600.0
 
 PAUSE_SECONDS = 0.4
-"""Between two commits under load: long enough to fill a batch, short enough not to be seen."""
+"""Between two commits to a log under load: long enough to fill a batch, short enough not to be seen."""
 
 
 class Rooms(click.Group):
@@ -151,7 +151,7 @@ def run(settings: "Settings") -> None:
                 signals="log",
                 pause_seconds=PAUSE_SECONDS,
             ),
-            Loop("load", dashboard.step, hints, wakes_on="log", pause_seconds=PAUSE_SECONDS),
+            Loop("load", dashboard.step, hints, wakes_on="log"),
             Loop(
                 "sweep", lambda: announcer.sweep(clock()) + lake.sweep(), hints, wakes_on="", idle_seconds=SWEEP_EVERY
             ),

@@ -75,6 +75,22 @@ def answering_head(app: ASGIApp) -> ASGIApp:
     return answer
 
 
+def without_gone_clients(app: ASGIApp) -> ASGIApp:
+    """`app`, for which a client that has hung up before its answer is no error: uvloop makes one of it."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_if_there(message: Message) -> None:
+            try:
+                await send(message)
+            except RuntimeError as error:
+                if "handler is closed" not in str(error):
+                    raise
+
+        await app(scope, receive, send_if_there)
+
+    return answer
+
+
 def serve(
     routes: Sequence[Any],
     settings: Settings,
@@ -92,8 +108,9 @@ def serve(
     with listening:
         host, port = listening.getsockname()[:2]
         config = uvicorn.Config(
-            answering_head(make_app(routes, openapi, page)),
+            without_gone_clients(answering_head(make_app(routes, openapi, page))),
             http=BoundedConnection,
+            ws="none",
             log_level=settings.log_level,
             access_log=False,
             server_header=False,

@@ -13,7 +13,7 @@ import uvicorn
 
 from infra import connections
 from infra.connections import BoundedConnection
-from infra.server import answering_head
+from infra.server import answering_head, without_gone_clients
 from infra.web import exception_handlers_with
 from tests.own_loop import in_own_loop
 from tests.running import Running, running
@@ -77,6 +77,22 @@ def test_a_head_that_nothing_but_post_handles_stays_refused() -> None:
 
     in_own_loop(answering_head(only_post)({"type": "http", "method": "HEAD"}, None, keep))  # type: ignore[arg-type]
     assert [message.get("status", message.get("body")) for message in sent] == [405, b""]
+
+
+def test_a_client_that_hung_up_is_no_error_and_any_other_failure_of_sending_is() -> None:
+    async def any_app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    def sending_fails_with(text: str) -> Any:
+        async def send(message: Any) -> None:
+            raise RuntimeError(text)
+
+        return send
+
+    app = without_gone_clients(any_app)
+    in_own_loop(app({"type": "http"}, None, sending_fails_with("unable …; the handler is closed")))  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="out of order"):
+        in_own_loop(app({"type": "http"}, None, sending_fails_with("out of order")))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "TRACE", "PROPFIND", "CONNECT", "FOO"])
