@@ -14,7 +14,7 @@ _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 def problem_of(error: Exception, where: str = "") -> Problem:
     """A decoder's exception as a Problem; its path is appended to the JSON Pointer `where`."""
     if isinstance(error, RecursionError):
-        return Problem(where=where or "/", expected="nesting of less than 1,000 levels", found="deeper nesting")
+        return Problem(where=where or "/", expected="nesting of at most some hundred levels", found="deeper nesting")
     if isinstance(error, UnicodeDecodeError):
         found = f"byte 0x{error.object[error.start]:02x} ({error.reason})"
         return Problem(where=where or "/", expected="UTF-8", found=found)

@@ -160,9 +160,9 @@ def test_an_input_declared_as_another_format_gives_tables_or_named_problems(
     ],
 )
 def test_what_is_nested_too_deep_to_be_kept_is_a_named_problem(before: bytes, after: bytes) -> None:
-    """Reading and writing JSON reach their limits at different depths, a little below 1,000."""
+    """Reading and writing JSON reach their limits at different depths: below 1,000 in Python 3.11, later in others."""
     verdicts = set()
-    for levels in (*range(10, 1000, 30), *range(900, 1010)):
+    for levels in (*range(10, 1000, 30), *range(900, 1010), *range(2_000, 12_000, 500), 50_000):
         result = transformed(before + b"[" * levels + b"]" * levels + after)
         verdicts.add(result.outcome.verdict)
         assert result.outcome.verdict == "accepted" or "nesting" in result.outcome.problems[0].expected
