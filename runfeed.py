@@ -85,7 +85,7 @@ def up(**given: Any) -> None:
 def run(settings: "Settings") -> None:
     """Compose all rooms and serve until interrupted."""
     from datetime import UTC, datetime
-    from functools import cache
+    from functools import cache, partial
 
     from dashboard_api.api import api_routes, openapi_config
     from dashboard_api.dashboard import Dashboard
@@ -125,32 +125,18 @@ def run(settings: "Settings") -> None:
         submissions = reader_of(keys.SUBMISSIONS_LOG)
         threads = REQUESTS_AT_ONCE if settings.bucket else 1
         announcer = Announcer(buckets, submissions, describe_submission, clock=clock, threads=threads)
-        limits = DecodeLimits(max_decoded_bytes=settings.max_decoded_bytes)
+        processor = Processor(buckets, submissions, DecodeLimits(max_decoded_bytes=settings.max_decoded_bytes), clock)
         broker = embedded_broker()
-        send = declare_actors(broker, Processor(buckets, submissions, limits, clock), hints)
-        lake = CurrentLake(buckets, reader_of, send, clock=clock, threads=threads)
+        lake = CurrentLake(buckets, reader_of, declare_actors(broker, processor, hints), clock=clock, threads=threads)
         dashboard = Dashboard(
             buckets.public, reader_of, settings.data / "dashboard", memory_limit=settings.duckdb_memory
         )
         worker = start_worker(broker, settings.worker_threads)
+        announcing = partial(Loop, hints=hints, signals="log", pause_seconds=PAUSE_SECONDS)
         loops = [
-            Loop(
-                "announce submissions",
-                announcer.commit,
-                hints,
-                wakes_on="submitted",
-                signals="log",
-                pause_seconds=PAUSE_SECONDS,
-            ),
+            announcing("announce submissions", announcer.commit, wakes_on="submitted"),
             Loop("dispatch", lake.dispatch, hints, wakes_on="log"),
-            Loop(
-                "announce outcomes",
-                lake.announce,
-                hints,
-                wakes_on="processed",
-                signals="log",
-                pause_seconds=PAUSE_SECONDS,
-            ),
+            announcing("announce outcomes", lake.announce, wakes_on="processed"),
             Loop("load", dashboard.step, hints, wakes_on="log"),
             Loop(
                 "sweep", lambda: announcer.sweep(clock()) + lake.sweep(), hints, wakes_on="", idle_seconds=SWEEP_EVERY

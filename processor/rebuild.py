@@ -182,7 +182,9 @@ def _comparable(column: str) -> str:
 def _outcomes(public: Bucket, lake_version: int) -> Iterator[tuple[int, Outcome]]:
     """(first seq, outcome) of a version's outcomes, in order; of several revisions the last comes last."""
     for key in public.list(f"lake/v{lake_version}/outcomes/"):
-        yield int(key.split("/")[3]), msgspec.json.decode(public.read(key), type=Outcome)
+        if named := keys.parse_outcome(key):
+            _, first, _ = named
+            yield first, msgspec.json.decode(public.read(key), type=Outcome)
 
 
 def _facts(outcome: SubmissionOutcome) -> tuple[object, ...]:
