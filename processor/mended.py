@@ -4,11 +4,13 @@ Strict JSON is read at full speed; only a file that needs mending pays for it.
 """
 
 import builtins
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import inspect
 
-from processor.decode import Buffer, mended_surrogates, quoted_constants, read_json
+from processor.decode import Buffer, mended_surrogates, quoted_constants
 from processor.tables import Tables
 from schemas.errors import Rejected
 from schemas.problems import problem_of
@@ -21,21 +23,79 @@ def read_mended(data: Buffer, type: type[T] | Any, out: Tables) -> T:
     """`data` as JSON of `type`, where bare NaN, Infinity and -Infinity become strings of these names.
 
     An escape of half a character (a message cut in the middle of an emoji) becomes U+FFFD and a kept problem. Raises
-    Rejected that says where.
+    Rejected that says where. Unknown fields count as in `read_fields`.
     """
     text, mended = mended_surrogates(data)
     if mended:
         out.problem("/", "whole characters", f"{mended} escapes of half a character, replaced", effect="kept")
     try:
-        value: T = msgspec.json.decode(text, type=type)
+        value: T = read_fields(text, type, out)
     except (msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
         raise Rejected([problem_of(error)]) from error
     except msgspec.DecodeError as error:
         quoted = quoted_constants(text)
         if quoted is text:
             raise Rejected([problem_of(error)]) from error
-        value = read_json(quoted, type)
+        try:
+            value = read_fields(quoted, type, out)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as another:
+            raise Rejected([problem_of(another)]) from another
     return value
+
+
+def read_fields(data: Buffer | msgspec.Raw, type: type[T] | Any, out: Tables, path: str = "") -> T:
+    """`data` as JSON of `type`, whose structs are declared `forbid_unknown_fields`: fields they do not have are counted
+    in the loss report as `path` and their own place below it, and the rest is read.
+
+    Empty values have nothing to lose. Costs nothing where all fields are known. Raises what msgspec raises.
+    """
+    try:
+        value: T = msgspec.json.decode(data, type=type)
+    except msgspec.ValidationError as error:
+        if "unknown field" not in str(error):
+            raise
+        value = msgspec.json.decode(_without_unread(data, _inspected(type), out, path), type=type)  # type: ignore[arg-type]
+    return value
+
+
+_WITH_FIELDS = (inspect.StructType, inspect.DictType, inspect.ListType, inspect.VarTupleType)
+_EMPTY = {b"null", b'""', b"[]", b"{}"}
+
+
+@cache
+def _inspected(type: Any) -> inspect.Type:
+    return inspect.type_info(type)
+
+
+def _without_unread(data: Buffer | msgspec.Raw, type: inspect.Type, out: Tables, path: str) -> Buffer | msgspec.Raw:
+    """`data` without the fields that `type` does not have, each counted. What does not fit `type` stays as it is."""
+    if isinstance(type, inspect.UnionType):
+        type = next((one for one in type.types if isinstance(one, _WITH_FIELDS)), type)
+    if isinstance(type, inspect.Metadata):
+        return _without_unread(data, type.type, out, path)
+    try:
+        if isinstance(type, inspect.StructType):
+            known = {field.encode_name: field.type for field in type.fields}
+            kept = []
+            for name, value in msgspec.json.decode(data, type=dict[str, msgspec.Raw]).items():
+                if name in known:
+                    kept.append((name, _without_unread(value, known[name], out, path + pointer_step(name))))
+                elif bytes(value) not in _EMPTY:
+                    out.leave_unread(path + pointer_step(name))
+            return _object(kept)
+        if isinstance(type, inspect.DictType):
+            items = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).items()
+            return _object([(name, _without_unread(value, type.value_type, out, f"{path}/*")) for name, value in items])
+        if isinstance(type, inspect.ListType | inspect.VarTupleType):
+            values = msgspec.json.decode(data, type=list[msgspec.Raw])
+            return b"[" + b",".join(_without_unread(value, type.item_type, out, f"{path}/*") for value in values) + b"]"
+    except msgspec.ValidationError:
+        pass
+    return data
+
+
+def _object(items: list[tuple[str, Buffer | msgspec.Raw]]) -> bytes:
+    return b"{" + b",".join(msgspec.json.encode(name) + b":" + bytes(value) for name, value in items) + b"}"
 
 
 def every_problem(item: msgspec.Raw | bytes, type: type[msgspec.Struct], where: str) -> list[Problem]:

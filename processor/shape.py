@@ -26,14 +26,17 @@ class Shape:
 
     `object`: `keys` are the top-level keys with their undecoded values. `array` and `lines` (NDJSON): the keys of the
     first element, empty if that is no object; `length` counts elements of an array. `xml`: `root` is the root
-    element's local name. `text`: only `head`.
+    element's local name. `archive` (zip, tar): `names` are its members' paths. `text`: only `head` and `data`.
     """
 
-    kind: Literal["object", "array", "lines", "xml", "text"]
+    kind: Literal["object", "array", "lines", "xml", "archive", "text"]
+    data: Buffer
+    """All of the decoded content, for text formats whose mark may stand anywhere."""
     head: bytes
     keys: Mapping[str, msgspec.Raw] = field(default_factory=dict)
     length: int = 0
     root: str = ""
+    names: tuple[str, ...] = ()
 
 
 def shape_of(data: Buffer) -> Shape:
@@ -43,12 +46,12 @@ def shape_of(data: Buffer) -> Shape:
     if start in (b"{", b"["):
         return _json_shape(data, head, start)
     if start == b"<":
-        return Shape("xml", head, root=_xml_root(bytes(data[:_XML_HEAD_BYTES])))
+        return Shape("xml", data, head, root=_xml_root(bytes(data[:_XML_HEAD_BYTES])))
     if head[:2] in _UTF_16:
         text = bytes(data[:_XML_HEAD_BYTES]).decode("utf-16", "ignore").lstrip()
         if text[:1] == "<":
-            return Shape("xml", head, root=_xml_root(text.encode("utf-8", "ignore")))
-    return Shape("text", head)
+            return Shape("xml", data, head, root=_xml_root(text.encode("utf-8", "ignore")))
+    return Shape("text", data, head)
 
 
 # --- JSON ---
@@ -71,15 +74,15 @@ def _strict_json_shape(data: Buffer, head: bytes, start: bytes) -> Shape:
     if start == b"[":
         elements = msgspec.json.decode(data, type=list[msgspec.Raw])
         keys = _keys(elements[0]) if elements else None
-        return Shape("array", head, keys=keys or {}, length=len(elements))
+        return Shape("array", data, head, keys=keys or {}, length=len(elements))
     try:
-        return Shape("object", head, keys=msgspec.json.decode(data, type=dict[str, msgspec.Raw]))
+        return Shape("object", data, head, keys=msgspec.json.decode(data, type=dict[str, msgspec.Raw]))
     except msgspec.DecodeError as error:
         text = bytes(data).lstrip()
         keys = _keys(text[: text.find(b"\n")]) if "trailing characters" in str(error) else None
         if keys is None:
             raise
-        return Shape("lines", head, keys=keys)
+        return Shape("lines", data, head, keys=keys)
 
 
 def _keys(element: Buffer | msgspec.Raw) -> dict[str, msgspec.Raw] | None:

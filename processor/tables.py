@@ -7,6 +7,7 @@ and leaves its problems; the others stay.
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,11 +16,12 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from processor.decode import DecodeLimits
 from processor.rows import BATCH_ROWS, Columns, Rows, empty_columns
 from schemas import identity
 from schemas.errors import Rejected
 from schemas.problems import problem_of
-from schemas.records import Chunk, Commit, Machine, Problem, Submission
+from schemas.records import Benchmark, Chunk, Commit, Machine, Problem, Submission
 from schemas.tables import MEASUREMENTS, STATUSES, TABLES, TESTS
 
 MAX_PROBLEMS = 100
@@ -27,6 +29,11 @@ MAX_PROBLEMS = 100
 
 MAX_PROBLEM_CHARACTERS = 500
 """Of each text in a problem: they quote the file, and a field's name may be as long as the file."""
+
+MAX_UNREAD_NAMES = 200
+"""Names in a loss report; what more there are is counted together under `OTHER_NAMES`."""
+
+OTHER_NAMES = "(other names)"
 
 _SAME = ("seq", "run")  # columns that hold one value throughout a run
 _PASSED = {"pass", "ok"}
@@ -175,6 +182,7 @@ class RunRows:
         known_intermittent: Sequence[str] | None = None,
         duration_seconds: float | None = None,
         message: str | None = None,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         """One test or subtest. `status` is one of `schemas.tables.STATUSES`; anything else is kept as `unknown` with
         its text, flagged."""
@@ -190,6 +198,7 @@ class RunRows:
             known_intermittent=[list(known_intermittent) if known_intermittent else None],
             duration_seconds=[_finite(duration_seconds)],
             message=[message],
+            extra=[canonical_json(extra) if extra else None],
         )
 
     def test_rows(
@@ -203,8 +212,9 @@ class RunRows:
         known_intermittent: Sequence[list[str] | None],
         duration_seconds: Sequence[float | None],
         message: Sequence[str | None],
+        extra: Sequence[str | None],
     ) -> None:
-        """Many tests at once, as columns of one length; every status is on the ladder already."""
+        """Many tests at once, as columns of one length; every status is on the ladder already, `extra` is JSON."""
         rows = self._rows["tests"]
         count = len(test)
         rows["test"].extend(test)
@@ -215,6 +225,7 @@ class RunRows:
         rows["known_intermittent"].extend(known_intermittent)
         rows["duration_seconds"].extend(duration_seconds)
         rows["message"].extend(message)
+        rows["extra"].extend(extra)
         counts = self.counts
         counts["tests"] += count
         counts["passed"] += sum(map(_PASSED.__contains__, status))
@@ -306,10 +317,22 @@ class RunRows:
 class Tables:
     """All rows and problems of one submission. A format's `read` fills it; `finish` closes it."""
 
-    def __init__(self, submission: Submission, seq: int, format: str = "") -> None:
+    def __init__(
+        self,
+        submission: Submission,
+        seq: int,
+        limits: DecodeLimits = DecodeLimits(),  # noqa: B008 - immutable
+        benchmark: Benchmark | None = None,
+    ) -> None:
         self.submission = submission
         self.seq = seq
-        self.format = format
+        self.limits = limits
+        """For formats that unpack an archive."""
+        self.benchmark = benchmark
+        """The registered benchmark that the submission names, if it names one that exists."""
+        self.format = ""
+        self.unread: Counter[str] = Counter()
+        """Fields that reached no column: filled by `leave_unread`."""
         self.problems: list[Problem] = []
         self.problems_total = 0
         self._kept_at: list[int] = []  # places of kept problems in `problems`
@@ -336,6 +359,12 @@ class Tables:
         self.problems.append(
             Problem(where=clipped(where), expected=clipped(expected), found=clipped(found), effect=kind)
         )
+
+    def leave_unread(self, name: str, count: int = 1) -> None:
+        """Count a field of the file that reaches no column. `name` is its place with `*` for what varies
+        (`/benchmarks/*/cprofile`, `testcase/@line`), so that a file has few names however long it is."""
+        name = clipped(name)
+        self.unread[name if name in self.unread or len(self.unread) < MAX_UNREAD_NAMES else OTHER_NAMES] += count
 
     def run(self, facts: RunFacts) -> RunRows:
         """Begin the file's next run; the one before it is closed."""

@@ -8,9 +8,9 @@ from processor.formats.registry import FORMATS
 from processor.shape import shape_of
 from processor.tables import Tables, clipped
 from schemas.errors import Rejected
-from schemas.records import Problem, Submission, SubmissionOutcome, Verdict
+from schemas.records import Benchmark, Problem, Submission, SubmissionOutcome, Verdict
 
-TRANSFORM_VERSION = 1
+TRANSFORM_VERSION = 2
 """Grows whenever the same bytes may give other rows; quarantined submissions are then tried again."""
 
 
@@ -22,9 +22,14 @@ class Transformed:
     tables: Tables | None
 
 
-def transform(data: Buffer, submission: Submission, seq: int, limits: DecodeLimits) -> Transformed:
-    """Decode, recognise and read one blob. Raises only for bugs and exhausted memory: the caller quarantines."""
-    tables = Tables(submission, seq)
+def transform(
+    data: Buffer, submission: Submission, seq: int, limits: DecodeLimits, benchmark: Benchmark | None = None
+) -> Transformed:
+    """Decode, recognise and read one blob. Raises only for bugs and exhausted memory: the caller quarantines.
+
+    `benchmark` is the registered benchmark that the submission names, if any.
+    """
+    tables = Tables(submission, seq, limits, benchmark)
     try:
         content = decoded(data, limits)
         tables.decoded_bytes = len(content)
@@ -81,4 +86,5 @@ def _outcome(tables: Tables, verdict: Verdict) -> SubmissionOutcome:
         runs=tables.runs if accepted else 0,
         measurements=tables.measurements if accepted else 0,
         tests=tables.tests if accepted else 0,
+        unread=dict(sorted(tables.unread.items())) if accepted else {},
     )

@@ -6,7 +6,7 @@ unknown fields stay where they are. Times are UTC, ISO 8601; sizes are bytes; du
 
 import hashlib
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -180,6 +180,8 @@ class SubmissionOutcome(Record, frozen=True, kw_only=True):
     runs: int = 0
     measurements: int = 0
     tests: int = 0
+    unread: dict[str, int] = {}
+    """The loss report: fields of the file that reached no column, by name, and how often each occurs."""
 
 
 class Outcome(Record, frozen=True, kw_only=True):
@@ -229,6 +231,37 @@ class ProjectRules(Record, frozen=True, kw_only=True):
     schema_version: int = SCHEMA_VERSION
 
 
+class Metric(Record, frozen=True, kw_only=True):
+    """Which value of a result is a measurement: a JSON Pointer in which a step `*` stands for every element."""
+
+    path: str
+    metric: str
+    unit: str = ""
+    better: Literal["lower", "higher", ""] = ""
+
+
+class Benchmark(Record, frozen=True, kw_only=True):
+    """`benchmarks/<project>/<name>/<version>.json`: JSON with a schema of its own, as a project has registered it.
+
+    A version never changes; a submission names the one that it was admitted with (`benchmark:<name>@<version>`).
+    """
+
+    name: str
+    version: int
+    title: str = ""
+    description: str = ""
+    url: str = ""
+    image: str = ""
+    """Container image, with its tag in `tag`."""
+    tag: str = ""
+    schema: dict[str, Any]
+    metrics: list[Metric]
+    execution_time: str = ""
+    """JSON Pointer of the execution time that every result must have; empty if none is required."""
+    created: datetime
+    schema_version: int = SCHEMA_VERSION
+
+
 class Token(Record, frozen=True, kw_only=True):
     """`tokens/<sha256>.json` in the private bucket. The token itself is shown once and stored nowhere."""
 
@@ -271,4 +304,6 @@ class SubmissionStatus(Record, frozen=True, kw_only=True, omit_defaults=False):
     """The first 1,000 run ids, in the file's order."""
     measurements: int = 0
     tests: int = 0
+    unread: dict[str, int] = {}
+    """Fields of the file that reached no column, by name, and how often each occurs."""
     blob_url: str = ""

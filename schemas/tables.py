@@ -6,7 +6,7 @@ meaning is a new column. `TABLE_VERSION` grows with each added column.
 
 import pyarrow as pa
 
-TABLE_VERSION = 1
+TABLE_VERSION = 2
 
 _TIME = pa.timestamp("us", tz="UTC")
 _WORD = pa.dictionary(pa.int32(), pa.string())  # text that repeats
@@ -115,6 +115,7 @@ TESTS = pa.schema(
         ("known_intermittent", pa.list_(pa.string())),
         ("duration_seconds", pa.float64()),
         ("message", pa.string()),
+        ("extra", pa.string()),  # JSON: what the format says besides; since table version 2
     ]
 )
 

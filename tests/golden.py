@@ -65,6 +65,7 @@ def as_golden(result: Transformed) -> dict[str, Any]:
         "format": outcome.format,
         "problems": [f"{problem} ({problem.effect})" for problem in outcome.problems],
         "problems_total": outcome.problems_total,
+        **({"unread": outcome.unread} if outcome.unread else {}),
         **shown,
     }
 

@@ -20,3 +20,12 @@ def test_an_input_gives_the_rows_beside_it(format: str, source: Path, expectatio
 
 def test_every_format_has_a_golden_pair() -> None:
     assert {pair[0] for pair in pairs()} == set(FORMATS)
+
+
+@pytest.mark.parametrize("id", FORMATS)
+def test_the_example_of_a_format_is_found_to_be_of_it_and_gives_a_row(id: str) -> None:
+    outcome = transformed(FORMATS[id].example.encode()).outcome
+    assert (outcome.verdict, outcome.format) == ("accepted", id), outcome.problems
+    assert outcome.measurements + outcome.tests > 0
+    assert outcome.problems == []
+    assert outcome.unread == {}

@@ -16,6 +16,7 @@ from processor.lake import current_lake
 from processor.rebuild import Comparison, Rebuild
 from processor.rebuild_cli import rebuild as rebuild_command
 from processor.tables import RunFacts, Tables
+from processor.transform import TRANSFORM_VERSION
 from schemas import keys
 from schemas.errors import SwapLost, Unavailable
 from schemas.records import Machine
@@ -222,7 +223,7 @@ def test_an_unfinished_version_of_another_transform_is_left_alone(
     chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replay(rebuild_of(chain))
-    change_the_transform(monkeypatch, version=2)
+    change_the_transform(monkeypatch, version=TRANSFORM_VERSION + 1)
     work = rebuild_of(chain)
     assert (work.new_version, work.done) == (3, 0)
 
@@ -337,7 +338,7 @@ def test_other_rows_of_the_same_transform_version_are_reported_and_not_switched_
 def test_other_rows_of_another_transform_version_are_shown_and_switched_to(
     chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    change_the_transform(monkeypatch, version=2)
+    change_the_transform(monkeypatch, version=TRANSFORM_VERSION + 1)
     result = run_command(chain)
     assert result.exit_code == 0
     assert "v1 and v2 differ (different transform versions)" in result.output

@@ -23,5 +23,9 @@ class Format:
 
     id: str
     title: str
+    made_by: str
+    """How one gets such a file: the command that writes it, where there is one."""
+    example: str
+    """The smallest file of the format that gives a row; `runfeed formats` shows it, a test reads it."""
     claims: Callable[[Shape], bool]
     read: Callable[[Buffer, Tables], None]

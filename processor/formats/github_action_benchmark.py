@@ -263,5 +263,10 @@ def _better(tool: str, unit: str) -> str:
 
 
 FORMAT = Format(
-    id="github-action-benchmark", title="github-action-benchmark history or array", claims=claims, read=read
+    id="github-action-benchmark",
+    title="github-action-benchmark history or array",
+    made_by="the action's dev/bench/data.js, or a script's custom array",
+    example='[{"name": "parse", "unit": "ms", "value": 250}]',
+    claims=claims,
+    read=read,
 )

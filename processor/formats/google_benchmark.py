@@ -410,4 +410,13 @@ def _extra(found: Sequence[Found]) -> dict[str, Any]:
     return extra
 
 
-FORMAT = Format(id="google-benchmark", title="Google Benchmark JSON", claims=claims, read=read)
+FORMAT = Format(
+    id="google-benchmark",
+    title="Google Benchmark JSON",
+    made_by="BENCHMARK --benchmark_out=FILE --benchmark_out_format=json",
+    example="""{"context": {"num_cpus": 8}, "benchmarks": [
+  {"name": "BM_parse", "iterations": 10, "real_time": 250.0, "cpu_time": 240.0, "time_unit": "ms"}
+]}""",
+    claims=claims,
+    read=read,
+)

@@ -407,4 +407,11 @@ def _one_or_list(values: Iterable[str]) -> str | list[str]:
     return listed if len(listed) > 1 else "".join(listed)
 
 
-FORMAT = Format(id="junit", title="JUnit XML", claims=claims, read=read)
+FORMAT = Format(
+    id="junit",
+    title="JUnit XML",
+    made_by="pytest --junit-xml=FILE, and most test runners",
+    example='<testsuite name="unit"><testcase classname="test_parse" name="test_empty" time="0.25"/></testsuite>',
+    claims=claims,
+    read=read,
+)

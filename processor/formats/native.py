@@ -122,4 +122,11 @@ def _add_test(run: RunRows, where: str, item: Test) -> None:
     )
 
 
-FORMAT = Format(id="runfeed", title="Runfeed JSON or NDJSON", claims=claims, read=read)
+FORMAT = Format(
+    id="runfeed",
+    title="Runfeed JSON or NDJSON",
+    made_by="any script: print one line per result",
+    example='{"benchmark": "parse", "metric": "time", "value": 0.25, "unit": "s", "better": "lower"}',
+    claims=claims,
+    read=read,
+)

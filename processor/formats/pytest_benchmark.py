@@ -211,4 +211,13 @@ def _text(info: dict[str, Any], key: str) -> str:
     return value.strip() if isinstance(value, str) else ""
 
 
-FORMAT = Format(id="pytest-benchmark", title="pytest-benchmark JSON", claims=claims, read=read)
+FORMAT = Format(
+    id="pytest-benchmark",
+    title="pytest-benchmark JSON",
+    made_by="pytest --benchmark-json=FILE",
+    example="""{"machine_info": {"system": "Linux"}, "benchmarks": [
+  {"fullname": "test_speed.py::test_parse", "stats": {"median": 0.25, "rounds": 5}}
+]}""",
+    claims=claims,
+    read=read,
+)

@@ -10,7 +10,13 @@ from processor.formats import (
     wptreport,
 )
 
-FORMATS: dict[str, Format] = {
-    module.FORMAT.id: module.FORMAT
-    for module in (native, junit, wptreport, pytest_benchmark, google_benchmark, github_action_benchmark)
-}
+_MODULES = (
+    native,
+    github_action_benchmark,
+    google_benchmark,
+    junit,
+    pytest_benchmark,
+    wptreport,
+)
+
+FORMATS: dict[str, Format] = {module.FORMAT.id: module.FORMAT for module in _MODULES}

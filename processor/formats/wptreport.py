@@ -166,6 +166,7 @@ def _add(run: RunRows, index: int, result: Result) -> None:
         ],
         duration_seconds=[None if duration is None else duration / 1000, *[None] * len(subtests)],
         message=[item.message for item in items],
+        extra=[None] * len(items),
     )
 
 
@@ -345,4 +346,13 @@ def _os(info: dict[str, Any]) -> str:
     return system if "linux_distro" in info else f"{system} {parts[0]}".strip()
 
 
-FORMAT = Format(id="wptreport", title="Web Platform Tests report", claims=claims, read=read)
+FORMAT = Format(
+    id="wptreport",
+    title="Web Platform Tests report",
+    made_by="wpt run --log-wptreport=FILE",
+    example="""{"run_info": {"product": "chrome"}, "results": [
+  {"test": "/dom/parse.html", "status": "OK", "subtests": [{"name": "empty", "status": "PASS"}]}
+]}""",
+    claims=claims,
+    read=read,
+)
