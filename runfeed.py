@@ -18,7 +18,11 @@ COMMANDS = {
     "status": ("ingest.push_cli", "status"),
     "token": ("ingest.admin_cli", "token"),
     "project": ("ingest.admin_cli", "project"),
+    "benchmark": ("ingest.benchmark_cli", "benchmark"),
+    "export": ("dashboard_api.export_cli", "export"),
     "rebuild": ("processor.rebuild_cli", "rebuild"),
+    "check": ("processor.check_cli", "check"),
+    "formats": ("processor.formats_cli", "formats"),
 }
 """Where each subcommand lives."""
 
@@ -84,8 +88,7 @@ def up(**given: Any) -> None:
 
 def run(settings: "Settings") -> None:
     """Compose all rooms and serve until interrupted."""
-    from datetime import UTC, datetime
-    from functools import cache, partial
+    from functools import partial
 
     from dashboard_api.api import api_routes, openapi_config
     from dashboard_api.dashboard import Dashboard
@@ -94,9 +97,10 @@ def run(settings: "Settings") -> None:
     from feed.announceable import describe_submission
     from feed.announcer import Announcer
     from feed.http import object_routes
-    from feed.log import LogReader
+    from feed.log import readers
     from infra.absent import stop_looking_for
     from infra.broker import embedded_broker, start_worker
+    from infra.clock import now
     from infra.hints import Hints
     from infra.logs import configure_logs
     from infra.loops import Loop
@@ -105,29 +109,23 @@ def run(settings: "Settings") -> None:
     from ingest.http import Intake, intake_routes
     from processor.actors import declare_actors
     from processor.batch import Processor
+    from processor.children import Children
     from processor.current import CurrentLake
-    from processor.decode import DecodeLimits
     from schemas import keys
-
-    def clock() -> datetime:
-        return datetime.now(UTC)
 
     configure_logs(settings.log_level)
     stop_looking_for("pandas", "polars")
-    with alone_with(settings.data):
+    with alone_with(settings.data), Children.of(settings) as workers:
         buckets = open_buckets(settings, os.environ)
         hints = Hints()
 
-        @cache
-        def reader_of(log: str) -> LogReader:
-            return LogReader(buckets.public, log)
-
+        reader_of = readers(buckets.public)
         submissions = reader_of(keys.SUBMISSIONS_LOG)
         threads = REQUESTS_AT_ONCE if settings.bucket else 1
-        announcer = Announcer(buckets, submissions, describe_submission, clock=clock, threads=threads)
-        processor = Processor(buckets, submissions, DecodeLimits(max_decoded_bytes=settings.max_decoded_bytes), clock)
+        announcer = Announcer(buckets, submissions, describe_submission, clock=now, threads=threads)
+        processor = Processor.of(settings, buckets, submissions, workers, now)
         broker = embedded_broker()
-        lake = CurrentLake(buckets, reader_of, declare_actors(broker, processor, hints), clock=clock, threads=threads)
+        lake = CurrentLake(buckets, reader_of, declare_actors(broker, processor, hints), clock=now, threads=threads)
         dashboard = Dashboard(
             buckets.public, reader_of, settings.data / "dashboard", memory_limit=settings.duckdb_memory
         )
@@ -138,9 +136,7 @@ def run(settings: "Settings") -> None:
             Loop("dispatch", lake.dispatch, hints, wakes_on="log"),
             announcing("announce outcomes", lake.announce, wakes_on="processed"),
             Loop("load", dashboard.step, hints, wakes_on="log"),
-            Loop(
-                "sweep", lambda: announcer.sweep(clock()) + lake.sweep(), hints, wakes_on="", idle_seconds=SWEEP_EVERY
-            ),
+            Loop("sweep", lambda: announcer.sweep(now()) + lake.sweep(), hints, wakes_on="", idle_seconds=SWEEP_EVERY),
         ]
         for loop in loops:
             loop.start()

@@ -84,11 +84,11 @@ def encoded_csv(columns: Sequence[str], rows: Sequence[Any]) -> bytes:
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([_cell(getattr(row, name)) for name in columns])
+        writer.writerow([csv_cell(getattr(row, name)) for name in columns])
     return text.getvalue().encode()
 
 
-def _cell(value: Any) -> Any:
+def csv_cell(value: Any) -> Any:
     if isinstance(value, str):
         return value
     if isinstance(value, datetime):

@@ -13,8 +13,8 @@ from litestar.di import NamedDependency, Provide
 from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, QueryParameter
 
-from dashboard_api import answers, queries
-from dashboard_api.answers import AnswerCache
+from dashboard_api import answers, chunks, export, queries
+from dashboard_api.answers import AnswerCache, Representation
 from dashboard_api.database import Snapshot
 from dashboard_api.desk import (
     AnyRequest,
@@ -29,6 +29,9 @@ from dashboard_api.paging import Listing
 from dashboard_api.queries import RunFilter
 from dashboard_api.reference import PATH, openapi_config, reference_routes
 from dashboard_api.resources import (
+    ChunkPage,
+    ChunkRow,
+    Completeness,
     Measurement,
     MeasurementPage,
     Point,
@@ -130,7 +133,8 @@ def get_runs(
     format: Text = None,
     duplicates: Annotated[bool, QueryParameter(description="Whether to show runs that were sent before.")] = True,
 ) -> Response[RunPage]:
-    """Runs, the last received first. `since` and `until` are of the time they were received."""
+    """Runs, the last received first; one that came in chunks is one run, placed where its first chunk is in the log.
+    `since` and `until` are of the time that was received."""
     filter = RunFilter(
         project=project,
         commit=commit,
@@ -146,13 +150,58 @@ def get_runs(
 
 
 def get_run(*, request: AnyRequest, desk: TheDesk, run: FromPath[str]) -> Response[RunPage]:
-    """One run; if it was sent in chunks, a row for each."""
+    """One run, as the only row. `completeness` says whether all of it is here."""
 
     def make(snapshot: Snapshot) -> Listing[Run]:
         _known_run(snapshot, run)
-        return queries.list_run(run, MAX_LIMIT)
+        return queries.list_run(run)
 
     return desk.rows(request, make)
+
+
+def get_run_chunks(
+    *, request: AnyRequest, desk: TheDesk, run: FromPath[str], limit: Limit = 100, after: After = None
+) -> Response[ChunkPage]:
+    """What was sent of the run's chunks, by number; nothing if it came in one file."""
+
+    def make(snapshot: Snapshot) -> Listing[ChunkRow]:
+        _known_run(snapshot, run)
+        return chunks.list_chunks(run, limit, after)
+
+    return desk.rows(request, make)
+
+
+def get_run_completeness(*, request: AnyRequest, desk: TheDesk, run: FromPath[str]) -> Response[Completeness]:
+    """Which chunks of the run are missing, and in what those that are here contradict each other."""
+
+    def make(snapshot: Snapshot) -> Completeness:
+        _known_run(snapshot, run)
+        return chunks.completeness(snapshot, run)
+
+    return desk.one(request, make)
+
+
+def get_run_export(
+    *,
+    request: AnyRequest,
+    desk: TheDesk,
+    run: FromPath[str],
+    target: Annotated[str, QueryParameter(name="as", description="One of `" + "`, `".join(export.TARGETS) + "`.")],
+    table: Annotated[
+        str | None,
+        QueryParameter(description="`measurements` or `tests`, for CSV and Parquet of a run that has both."),
+    ] = None,
+) -> Response[Any]:
+    """The whole run as a file of another format. X-Runfeed-Left-Out says what that format cannot carry, and
+    X-Runfeed-Parts how much of a run in chunks this is."""
+    chosen = export.chosen_target(target, table)
+    name = "-".join(part for part in (target, table) if part)
+    return desk.file(
+        request,
+        Representation(name, chosen.media_type),
+        f"{run}.{chosen.suffix}",
+        lambda it: export.export(it, export.find_run(it, run), chosen, table or ""),
+    )
 
 
 def get_run_measurements(
@@ -303,6 +352,7 @@ def _known_run(snapshot: Snapshot, run_id: str) -> None:
 _LISTS: list[tuple[str, Callable[..., Response[Any]]]] = [
     ("/projects", get_projects),
     ("/runs", get_runs),
+    ("/runs/{run:str}/chunks", get_run_chunks),
     ("/runs/{run:str}/measurements", get_run_measurements),
     ("/runs/{run:str}/tests", get_run_tests),
     ("/series", get_all_series),
@@ -312,6 +362,8 @@ _LISTS: list[tuple[str, Callable[..., Response[Any]]]] = [
 _ONES: list[tuple[str, Callable[..., Response[Any]]]] = [
     ("/projects/{project:str}", get_project),
     ("/runs/{run:str}", get_run),
+    ("/runs/{run:str}/completeness", get_run_completeness),
+    ("/runs/{run:str}/export", get_run_export),
     ("/series/{series:str}", get_series),
     ("/submissions/{submission:str}", get_submission),
     ("/status", get_status),
@@ -341,6 +393,9 @@ def _route(path: str, answer: Callable[..., Response[Any]], *, include_in_schema
     problems = {400: "The request is wrong.", 406: "No such representation."}
     if "{" in path:
         problems[404] = "There is no such thing."
+    if answer is get_run_export:
+        problems[422] = "The run has nothing that the format can carry; `expected` names formats that can."
+        del problems[406]
     described = {
         status: ResponseSpec(ProblemDetails, description=why, media_type=PROBLEM_MEDIA_TYPE, generate_examples=False)
         for status, why in problems.items()

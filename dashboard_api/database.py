@@ -8,10 +8,14 @@ Besides the lake's tables (`schemas.tables`), which gain `runs.duplicate_of`, th
 - `submissions`: a row per entry of the submissions log
 - `outcomes`: a row per submission that has one (verdict, problems, counts)
 - `series`: a row per series that any measurement belongs to
+- `repeated_tests`: a row per run in chunks that has a test in two of them (`repeats`)
+- `tests_in_place`: which parts of `tests` are read where they are (`in_place`); `tests` gains `place`, the row's in its
+  batch
 - `cursors`: how far each log has been loaded; the outcomes log's is the data version
 """
 
 import contextlib
+import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,10 +25,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from dashboard_api import in_place
 from schemas import keys
 from schemas.tables import TABLES
 
-FILE_VERSION = 1
+FILE_VERSION = 2
 """Of the tables below. A file of another version is made anew from the lake."""
 
 _TYPES: dict[pa.DataType, str] = {
@@ -40,20 +45,25 @@ _TYPES: dict[pa.DataType, str] = {
     pa.dictionary(pa.int32(), pa.string()): "VARCHAR",
 }
 
-_OWN_TABLES = """
+_MORE_COLUMNS = {"runs": ["duplicate_of VARCHAR"], "tests": ["place BIGINT"]}
+
+_OWN_TABLES = f"""
+{in_place.TABLES_SQL}
 CREATE TABLE meta (file_version INTEGER, lake_version INTEGER);
 CREATE TABLE cursors (log VARCHAR, seq BIGINT);
 CREATE TABLE submissions (seq BIGINT, batch BIGINT, id VARCHAR, project VARCHAR, sha256 VARCHAR, size_bytes BIGINT,
     media_type VARCHAR, received TIMESTAMPTZ, announced TIMESTAMPTZ);
 CREATE TABLE outcomes (seq BIGINT, verdict VARCHAR, format VARCHAR, revision INTEGER, transform_version INTEGER,
     finished TIMESTAMPTZ, problems STRUCT("where" VARCHAR, expected VARCHAR, found VARCHAR, effect VARCHAR)[],
-    problems_total BIGINT, runs BIGINT, measurements BIGINT, tests BIGINT);
+    problems_total BIGINT, runs BIGINT, measurements BIGINT, tests BIGINT, unread MAP(VARCHAR, BIGINT));
+CREATE TABLE repeated_tests (run VARCHAR, total BIGINT, examples STRUCT(test VARCHAR, subtest VARCHAR,
+    statuses VARCHAR[], submissions VARCHAR[])[]);
 CREATE TABLE series (series VARCHAR, project VARCHAR, benchmark VARCHAR, params VARCHAR, metric VARCHAR, unit VARCHAR,
     better VARCHAR, benchmark_version VARCHAR, environment VARCHAR, environment_title VARCHAR, derived BOOLEAN);
 CREATE VIEW submission_states AS
     SELECT s.*, coalesce(o.verdict, 'announced') AS state, o.format, o.revision, o.transform_version, o.finished,
         o.problems, coalesce(o.problems_total, 0) AS problems_total, coalesce(o.runs, 0) AS runs,
-        coalesce(o.measurements, 0) AS measurements, coalesce(o.tests, 0) AS tests
+        coalesce(o.measurements, 0) AS measurements, coalesce(o.tests, 0) AS tests, o.unread
     FROM submissions s LEFT JOIN outcomes o USING (seq);
 """
 
@@ -63,6 +73,8 @@ class Snapshot:
     """One consistent view of the data, for one answer. Use it in the thread that took it."""
 
     cursor: duckdb.DuckDBPyConnection
+    parts: Path
+    """The folder of parts that are read in place."""
     lake_version: int
     submissions_seq: int
     outcomes_seq: int
@@ -76,6 +88,10 @@ class Snapshot:
     def submissions_version(self) -> str:
         """The data version of answers that also show submissions still under way."""
         return f"{self.version}-{self.submissions_seq}"
+
+    def tests_of(self, seqs: Sequence[int]) -> str:
+        """SQL of a relation that has all tests of these submissions, as `in_place.tests_of`."""
+        return in_place.tests_of(self.cursor, self.parts, seqs)
 
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
         """The result as a dict per row."""
@@ -118,6 +134,7 @@ class Database:
             cursors = dict(cursor.execute("SELECT log, seq FROM cursors").fetchall())
             yield Snapshot(
                 cursor,
+                in_place.folder_of(self.path),
                 self.lake_version,
                 cursors.get(keys.SUBMISSIONS_LOG, 0),
                 cursors.get(keys.outcomes_log(self.lake_version), 0),
@@ -143,7 +160,8 @@ class Database:
 
 
 def remove_file(path: Path) -> None:
-    """Remove a database's file and what DuckDB keeps beside it."""
+    """Remove a database's file, what DuckDB keeps beside it, and the parts it reads in place."""
+    shutil.rmtree(in_place.folder_of(path), ignore_errors=True)
     path.unlink(missing_ok=True)
     path.with_name(path.name + ".wal").unlink(missing_ok=True)
 
@@ -157,7 +175,9 @@ def _opened(path: Path, lake_version: int, memory_limit: str) -> duckdb.DuckDBPy
             if "Could not set lock" in str(error):  # it is whole, and another process has it
                 raise
         else:
-            if _is_current(connection, lake_version):
+            parts = in_place.folder_of(path)
+            if _is_current(connection, lake_version) and not in_place.missing(connection, parts):
+                in_place.sweep(connection, parts)
                 return connection
             connection.close()
         remove_file(path)
@@ -165,8 +185,7 @@ def _opened(path: Path, lake_version: int, memory_limit: str) -> duckdb.DuckDBPy
     connection.begin()
     for name, schema in TABLES.items():
         columns = [f'"{field.name}" {_TYPES[field.type]}' for field in schema]
-        if name == "runs":
-            columns.append("duplicate_of VARCHAR")
+        columns += _MORE_COLUMNS.get(name, [])
         connection.execute(f"CREATE TABLE {name} ({', '.join(columns)})")
     connection.execute(_OWN_TABLES)
     connection.execute("INSERT INTO meta VALUES (?, ?)", [FILE_VERSION, lake_version])

@@ -16,11 +16,13 @@ from litestar.datastructures import MutableScopeHeaders
 from litestar.enums import ScopeType
 from litestar.handlers import BaseRouteHandler
 from litestar.middleware import ASGIMiddleware
+from litestar.response import Stream
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from dashboard_api import answers
 from dashboard_api.answers import Answer, AnswerCache, Representation
 from dashboard_api.database import Database, Snapshot
+from dashboard_api.export import Exported
 from dashboard_api.paging import Listing
 from infra.bucket import Bucket
 from schemas import keys
@@ -76,6 +78,28 @@ class Desk:
         answers.chosen(request.headers.get("accept"), [answers.JSON])
         return self._answered(request, answers.JSON, answer, live)
 
+    def file(
+        self,
+        request: AnyRequest,
+        representation: Representation,
+        filename: str,
+        make: Callable[[Snapshot], Exported],
+    ) -> Response[Any]:
+        """A file, however large, as attachment. The snapshot is let go before the first byte is sent."""
+
+        def respond(snapshot: Snapshot) -> Response[Any]:
+            headers = HEADERS | {"ETag": answers.make_etag(snapshot.version, representation)}
+            if answers.matches(request.headers.get("if-none-match"), headers["ETag"]):
+                return Response(None, status_code=304, headers=headers)
+            exported = make(snapshot)
+            headers["Content-Length"] = str(exported.size_bytes)
+            headers["Content-Disposition"] = f'attachment; filename="{quote(filename)}"'
+            told = {"X-Runfeed-Left-Out": exported.left_out, "X-Runfeed-Parts": exported.parts}
+            headers |= {name: _in_header(text) for name, text in told.items() if text}
+            return Stream(exported, media_type=representation.media_type, headers=headers)
+
+        return self.read(respond)
+
     def without_etag(self, request: AnyRequest, thing: Any) -> Response[Any]:
         """One thing as JSON, of which no data version tells when it changes."""
         answers.chosen(request.headers.get("accept"), [answers.JSON])
@@ -120,6 +144,12 @@ class Desk:
             raise Unavailable(f"the database cannot answer now: {error}") from error
 
 
+def _in_header(text: str, limit: int = 2000) -> str:
+    """Text of strangers as a header may hold it: printable ASCII, everything else escaped."""
+    escaped = text.encode("unicode_escape").decode()
+    return escaped if len(escaped) <= limit else escaped[: limit - 3] + "..."
+
+
 def _asked_for(request: AnyRequest) -> Representation:
     """By the path's suffix, which only routes of `_LISTS` have, else by the Accept header."""
     for representation in answers.ALL:
@@ -162,7 +192,9 @@ class ReadableFromEverywhere(ASGIMiddleware):
             if message["type"] == "http.response.start":
                 headers = MutableScopeHeaders.from_message(message)
                 headers["Access-Control-Allow-Origin"] = "*"
-                headers["Access-Control-Expose-Headers"] = "ETag, Link, Retry-After"
+                headers["Access-Control-Expose-Headers"] = (
+                    "ETag, Link, Retry-After, X-Runfeed-Left-Out, X-Runfeed-Parts"
+                )
                 if scope.get("method") == "OPTIONS":
                     headers["Access-Control-Allow-Methods"] = "GET"
                     headers["Access-Control-Allow-Headers"] = "Accept, If-None-Match"

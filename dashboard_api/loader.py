@@ -12,6 +12,7 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
+from dashboard_api import in_place, repeats
 from dashboard_api.database import Database
 from feed.log import LogReader
 from infra.bucket import Bucket
@@ -51,6 +52,7 @@ _OUTCOMES = pa.schema(
         ("runs", pa.int64()),
         ("measurements", pa.int64()),
         ("tests", pa.int64()),
+        ("unread", pa.map_(pa.string(), pa.int64())),
     ]
 )
 
@@ -76,6 +78,12 @@ FROM measurements m JOIN runs r ON r.seq = m.seq AND r.run = m.run
 WHERE m.seq BETWEEN $first AND $last AND r.seq BETWEEN $first AND $last
     AND m.series NOT IN (SELECT series FROM series)
 GROUP BY m.series
+"""
+_INSERT_TESTS = """
+INSERT INTO tests BY NAME
+SELECT t.* EXCLUDE (filename, file_row_number), t.file_row_number + p.base AS place
+FROM read_parquet($paths, union_by_name = true, filename = true, file_row_number = true) t
+JOIN (SELECT unnest($paths) AS filename, unnest($bases::BIGINT[]) AS base) p USING (filename)
 """
 _DROP_EMPTY_SERIES = "DELETE FROM series WHERE series NOT IN (SELECT series FROM measurements)"
 
@@ -150,6 +158,7 @@ class Loader:
         for outcome in replaced:
             for table in (*TABLES, "outcomes"):
                 writer.execute(f"DELETE FROM {table} WHERE seq BETWEEN ? AND ?", [outcome.first, outcome.last])
+            writer.execute("DELETE FROM tests_in_place WHERE first BETWEEN ? AND ?", [outcome.first, outcome.last])
         if not newest:
             return
         self._insert_parts(list(newest.values()))
@@ -158,19 +167,29 @@ class Loader:
         span = {"first": min(newest), "last": max(outcome.last for outcome in newest.values())}
         writer.execute(_COUNT_EACH_DIGEST_ONCE, span | {"all": bool(replaced)})
         writer.execute(_ADD_NEW_SERIES, span)
+        repeats.find(writer, in_place.folder_of(self._database.path), **span, revised=bool(replaced))
         if replaced:
             writer.execute(_DROP_EMPTY_SERIES)
 
     def _insert_parts(self, outcomes: list[Outcome]) -> None:
         for table in TABLES:
             with contextlib.ExitStack() as files:
-                paths = [
-                    str(files.enter_context(self._bucket.local_path(part.key)))
-                    for outcome in outcomes
-                    for part in outcome.parts
-                    if part.table == table
-                ]
-                if paths:
+                paths, bases = [], []
+                for outcome in outcomes:
+                    base = 0
+                    for part in outcome.parts:
+                        if part.table != table:
+                            continue
+                        if table == "tests" and part.rows > in_place.LARGEST_LOADED:
+                            file = in_place.keep(self._bucket, part, in_place.folder_of(self._database.path))
+                            in_place.remember(self._database.writer, outcome.first, outcome.last, file, base)
+                        else:
+                            paths.append(str(files.enter_context(self._bucket.local_path(part.key))))
+                            bases.append(base)
+                        base += part.rows
+                if paths and table == "tests":
+                    self._database.writer.execute(_INSERT_TESTS, {"paths": paths, "bases": bases})
+                elif paths:
                     self._database.writer.execute(
                         f"INSERT INTO {table} BY NAME SELECT * FROM read_parquet(?, union_by_name = true)", [paths]
                     )
@@ -203,6 +222,7 @@ def _outcome_rows(outcome: Outcome) -> list[dict[str, Any]]:
             "runs": one.runs,
             "measurements": one.measurements,
             "tests": one.tests,
+            "unread": list(one.unread.items()),
         }
         for one in outcome.submissions
     ]

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-from dashboard_api import display, drawing, queries, summaries, trends
+from dashboard_api import chunks, display, drawing, export, queries, summaries, trends
 from dashboard_api.database import Snapshot
-from dashboard_api.resources import Series
+from dashboard_api.resources import Run, Series
 from schemas import keys
 from schemas.errors import Refused
 from schemas.records import Project, SubmissionStatus
@@ -18,6 +18,7 @@ from schemas.tables import STATUSES
 RUNS_SHOWN = 15
 RUNS_LISTED = 100
 SERIES_LISTED = 150
+CHUNKS_LISTED = 100
 ROWS_LISTED = 200
 """Measurements, tests, or values of a series on one page."""
 LINES_SHOWN = 30
@@ -84,6 +85,7 @@ def project(snapshot: Snapshot, record: Project, *, text: str, environment: str,
                 "recent": recent.get(one.series),
                 "spark": drawing.sparkline(values),
                 "change": trends.change(values, one.better),
+                "incomplete": _incomplete_before(recent.get(one.series)),
             }
         )
     suites = summaries.suites(snapshot, project)
@@ -99,6 +101,7 @@ def project(snapshot: Snapshot, record: Project, *, text: str, environment: str,
         "environments": summaries.environments(snapshot, project),
         "filtered": bool(text or environment or after),
         "groups": list(groups.items()),
+        "any_incomplete": any(line["incomplete"] for lines in groups.values() for line in lines),
         "shown": len(found.items),
         "next": found.next and _url(base, q=text, environment=environment, after=found.next),
         "suites": suites,
@@ -108,6 +111,12 @@ def project(snapshot: Snapshot, record: Project, *, text: str, environment: str,
         "runs": queries.runs(snapshot, queries.RunFilter(project=project), RUNS_SHOWN).items,
         "refusals": summaries.refusals(snapshot, project, 5),
     }
+
+
+def _incomplete_before(recent: summaries.Recent | None) -> int:
+    """How many of the values that the newest is compared with come from runs that are not complete."""
+    levels = recent.completeness[-1 - trends.PREVIOUS : -1] if recent else []
+    return sum(level != "complete" for level in levels)
 
 
 def _in_group(one: Series) -> tuple[str, ...]:
@@ -133,11 +142,10 @@ def runs(snapshot: Snapshot, chosen: dict[str, str], before: str | None) -> Valu
 
 
 def run(snapshot: Snapshot, run_id: str, *, status: str, text: str, after: dict[str, str | None]) -> Values:
-    pieces = queries.run(snapshot, run_id)
-    if not pieces:
+    one = queries.run(snapshot, run_id)
+    if one is None:
         raise Missing(f"No run has the id “{display.cut(run_id, 64)}”.")
     base = f"/runs/{run_id}"
-    measurements_total = sum(one.measurements for one in pieces)
     measurements = queries.run_measurements(snapshot, run_id, ROWS_LISTED, after["measurements"])
     counts = summaries.test_counts(snapshot, run_id)
     failed = sum(counts.get(one, 0) for one in FAILED)
@@ -151,12 +159,11 @@ def run(snapshot: Snapshot, run_id: str, *, status: str, text: str, after: dict[
     api = f"/api/v1/runs/{run_id}"
     return {
         "here": "runs",
-        "run": pieces[0],
-        "duplicates_only": all(one.duplicate_of for one in pieces),
-        "submissions": list(dict.fromkeys(one.submission for one in pieces)),
-        "chunks": summaries.chunks(snapshot, run_id),
+        "run": one,
+        "whole": chunks.completeness(snapshot, run_id) if one.chunks_expected else None,
+        "chunks": chunks.chunks(snapshot, run_id, CHUNKS_LISTED) if one.chunks_expected else [],
         "measurements": measurements.items,
-        "measurements_total": measurements_total,
+        "measurements_total": one.measurements,
         "measurements_next": measurements.next
         and _url(base, measurements=measurements.next, status=status, q=text) + "#measurements",
         "counts": counts,
@@ -174,8 +181,24 @@ def run(snapshot: Snapshot, run_id: str, *, status: str, text: str, after: dict[
         "q": text,
         "tests": tests.items,
         "tests_next": tests.next and _url(base, tests=tests.next, status=chosen, q=text) + "#tests",
-        "links": {"measurements": _formats(f"{api}/measurements"), "tests": _formats(f"{api}/tests")},
+        "chunk_limit": CHUNKS_LISTED,
+        "links": {name: _formats(f"{api}/{name}") for name in ("chunks", "measurements", "tests")},
+        "exports": _exports(one, api),
     }
+
+
+def _exports(run: Run, api: str) -> list[tuple[str, str]]:
+    """Links to the run in other formats; where it has both tables, one for each that may be meant."""
+    links: list[tuple[str, str]] = []
+    for target in export.fitting(run):
+        tables = export.held(run) if not target.table else []
+        if len(tables) > 1:
+            links += [
+                (f"{target.title} ({one})", _url(f"{api}/export", **{"as": target.id, "table": one})) for one in tables
+            ]
+        else:
+            links.append((target.title, _url(f"{api}/export", **{"as": target.id})))
+    return links
 
 
 # --- series ---

@@ -1,8 +1,8 @@
 """The questions that the API and the pages ask, each answered from one Snapshot.
 
 `list_…` gives a Listing, for whoever wants Arrow; the function of the plain name gives its rows as Structs. Rows of
-measurements and tests belong to runs by (seq, run), since chunks of one run share its id. Runs that are duplicates
-count in no series and no total.
+measurements and tests belong to runs by (seq, run), since chunks of one run share its id; `chunks` tells how they make
+one. Runs that are duplicates count in no series and no total.
 
 A cursor never holds a row id of DuckDB's: those change when the file is rebuilt. It holds the row's place within its
 submission, which depends on the bytes alone.
@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from dashboard_api import chunks
 from dashboard_api.database import Snapshot
 from dashboard_api.paging import Listing, Seq, parse_cursor, rows_of
 from dashboard_api.resources import (
@@ -39,9 +40,7 @@ MIN_COMMIT_PREFIX = 4
 _MAX_RUNS_OF_SUBMISSION = 1000
 
 _TIME = "coalesce(r.commit_time, r.started, r.received)"
-_RUN = ", ".join(
-    f'{"c" if name in ("run_group", "chunk", "chunks") else "r"}."{name}"' for name in Run.__struct_fields__
-)
+_RUN = ", ".join(map(chunks.column, Run.__struct_fields__))
 _MEASUREMENT = ", ".join(f'm."{name}"' for name in Measurement.__struct_fields__ if name != "samples")
 _TEST = ", ".join(f't."{name}"' for name in Test.__struct_fields__)
 _SERIES = ", ".join(f's."{name}"' for name in Series.__struct_fields__[:11])
@@ -108,7 +107,10 @@ def project(snapshot: Snapshot, name: str) -> ProjectSummary | None:
 
 
 def list_runs(filter: RunFilter, limit: int, before: str | None = None) -> Listing[Run]:
-    """Newest first, by when they were received. Raises Refused 400 for a commit prefix that is too short."""
+    """Newest first, by when they (or the first of their chunks) were received.
+
+    Raises Refused 400 for a commit prefix that is too short.
+    """
     if filter.commit is not None and len(filter.commit) < MIN_COMMIT_PREFIX:
         raise Refused("commit", f"at least {MIN_COMMIT_PREFIX} characters", repr(filter.commit))
     cursor = parse_cursor(before, tuple[datetime, Seq, Seq], "before")
@@ -121,7 +123,12 @@ def list_runs(filter: RunFilter, limit: int, before: str | None = None) -> Listi
         filter.since is not None and ("received >= $since", {"since": filter.since}),
         filter.until is not None and ("received < $until", {"until": filter.until}),
         filter.format is not None and ("format = $format", {"format": filter.format}),
-        not filter.duplicates and ("duplicate_of IS NULL", {}),
+        not filter.duplicates
+        and (
+            "(duplicate_of IS NULL OR run IN (SELECT run FROM run_chunks JOIN runs USING (seq, run) "
+            "WHERE duplicate_of IS NULL))",
+            {},
+        ),
         *(
             (f"labels[${name}] = ${name}_value", {name: key, f"{name}_value": value})
             for name, (key, value) in labels.items()
@@ -132,11 +139,19 @@ def list_runs(filter: RunFilter, limit: int, before: str | None = None) -> Listi
             {"at": cursor[0], "at_seq": cursor[1], "at_ordinal": cursor[2]},
         ),
     )
+    return _list_whole_runs(where, parameters, limit)
+
+
+def _list_whole_runs(where: str, parameters: dict[str, Any], limit: int) -> Listing[Run]:
+    """Those runs of whose rows (of chunks, the first in the log) the condition holds."""
     # First only where the page's rows are, then their many columns: DuckDB does this by itself for 50 rows at most.
     sql = f"""
-        SELECT {_RUN} FROM (
-            SELECT rowid AS place FROM runs {where} ORDER BY received DESC, seq DESC, ordinal DESC LIMIT {limit + 1}
-        ) p JOIN runs r ON r.rowid = p.place LEFT JOIN run_chunks c ON c.seq = r.seq AND c.run = r.run
+        WITH page AS MATERIALIZED (
+            SELECT r.rowid AS place, r.run FROM runs r
+            ANTI JOIN ({chunks.LATER}) l ON l.seq = r.seq AND l.run = r.run
+            {where} ORDER BY received DESC, seq DESC, ordinal DESC LIMIT {limit + 1}
+        ), {chunks.whole("SELECT run FROM page")}
+        SELECT {_RUN} FROM page p JOIN runs r ON r.rowid = p.place LEFT JOIN whole_runs w ON w.run = r.run
         ORDER BY r.received DESC, r.seq DESC, r.ordinal DESC
     """
     return Listing(sql, parameters, Run, ("received", "seq", "ordinal"), limit)
@@ -146,18 +161,14 @@ def runs(snapshot: Snapshot, filter: RunFilter, limit: int, before: str | None =
     return list_runs(filter, limit, before).page(snapshot)
 
 
-def list_run(run_id: str, limit: int) -> Listing[Run]:
-    """The run, or its chunks in the order of the log."""
-    sql = f"""
-        SELECT {_RUN} FROM runs r LEFT JOIN run_chunks c ON c.seq = r.seq AND c.run = r.run
-        WHERE r.run = $run ORDER BY r.seq
-    """
-    return Listing(sql, {"run": run_id}, Run, ("seq",), limit)
+def list_run(run_id: str) -> Listing[Run]:
+    """The run alone."""
+    return _list_whole_runs("WHERE run = $run", {"run": run_id}, 1)
 
 
-def run(snapshot: Snapshot, run_id: str) -> list[Run]:
-    """One, or one per chunk; none if it is unknown."""
-    return list_run(run_id, _MAX_RUNS_OF_SUBMISSION).page(snapshot).items
+def run(snapshot: Snapshot, run_id: str) -> Run | None:
+    found = list_run(run_id).page(snapshot).items
+    return found[0] if found else None
 
 
 def list_run_measurements(
@@ -259,10 +270,12 @@ def list_series(
             FROM measurements m JOIN runs r ON r.seq = m.seq AND r.run = m.run
             WHERE m.series IN (SELECT series FROM page) AND r.duplicate_of IS NULL
             GROUP BY m.series
-        )
+        ), {chunks.whole("SELECT newest.run FROM ends")}
         SELECT {_SERIES}, coalesce(e.points, 0) AS points, e.first_time, e.last_time,
-            e.newest.value AS last_value, e.newest."commit" AS last_commit, e.newest.run AS last_run
-        FROM page s LEFT JOIN ends e ON e.series = s.series ORDER BY {_SERIES_ORDER}
+            e.newest.value AS last_value, e.newest."commit" AS last_commit, e.newest.run AS last_run,
+            CASE WHEN e.series IS NOT NULL THEN coalesce(w.completeness, 'complete') END AS last_completeness
+        FROM page s LEFT JOIN ends e ON e.series = s.series LEFT JOIN whole_runs w ON w.run = e.newest.run
+        ORDER BY {_SERIES_ORDER}
     """
     return Listing(sql, parameters, Series, ("series",), limit)
 
@@ -319,11 +332,14 @@ def list_points(
         ),
     )
     sql = f"""
+        WITH {chunks.whole("SELECT run FROM measurements WHERE series = $series")}
         SELECT * FROM (
-            SELECT {_TIME} AS time, m.value, m.min, m.max, m.median, m.stddev, m.n, r."commit", r.commit_subject,
-                r.branch, r.run, r.submission, r.seq, r.ordinal,
+            SELECT coalesce(r.commit_time, w.started, r.started, r.received) AS time, m.value, m.min, m.max, m.median,
+                m.stddev, m.n, r."commit", r.commit_subject, r.branch, r.run,
+                coalesce(w.completeness, 'complete') AS completeness, r.submission, r.seq, r.ordinal,
                 row_number() OVER (PARTITION BY m.seq, m.run ORDER BY m.rowid) AS place
             FROM measurements m JOIN runs r ON r.seq = m.seq AND r.run = m.run
+            LEFT JOIN whole_runs w ON w.run = m.run
             WHERE m.series = $series AND r.duplicate_of IS NULL
         ) {where} ORDER BY time DESC, seq DESC, ordinal DESC, place DESC
     """
@@ -380,7 +396,7 @@ def submission(snapshot: Snapshot, submission_id: str) -> SubmissionStatus | Non
     """Where it stands and why, or None if the log has not announced it as far as it is loaded."""
     sql = """
         SELECT id, state, project, coalesce(format, '') AS format, sha256, size_bytes, media_type, received, seq,
-            problems, problems_total, measurements, tests
+            problems, problems_total, measurements, tests, unread
         FROM submission_states WHERE id = $id ORDER BY seq DESC LIMIT 1
     """
     found: list[dict[str, Any]] = rows_of(snapshot.arrow(sql, {"id": submission_id}), dict)
@@ -391,6 +407,7 @@ def submission(snapshot: Snapshot, submission_id: str) -> SubmissionStatus | Non
         f"SELECT run FROM runs WHERE seq = $seq ORDER BY ordinal LIMIT {_MAX_RUNS_OF_SUBMISSION}", {"seq": row["seq"]}
     )
     row["problems"] = msgspec.convert(row["problems"] or [], list[Problem])
+    row["unread"] = row["unread"] or {}
     return SubmissionStatus(**row, runs=listed["run"].to_pylist(), blob_url="/" + keys.blob(row["sha256"]))
 
 
@@ -425,27 +442,32 @@ def _rows_of_run(
     alias: str,
     columns: str,
 ) -> tuple[str, dict[str, Any]]:
-    """The query of a run's rows in `table`, by chunk and in the order of the file.
+    """The query of a run's rows in `table`, by submission and in the order of the file; what was sent again, once.
 
-    A submission's rows are inserted together and never singly removed, so `place`, counted from its first row, stays.
-    The range of seqs, known beforehand, lets DuckDB skip all other row groups.
+    Tests know their `place` themselves. Measurements of a submission are inserted together and never singly removed, so
+    theirs is counted from the first. The range of seqs, known beforehand, lets DuckDB skip all other row groups.
     """
-    span = snapshot.arrow("SELECT min(seq) AS first, max(seq) AS last FROM runs WHERE run = $run", {"run": run_id})
+    seqs = chunks.counting_seqs(snapshot, run_id)
+    span = {"seqs": seqs, "first": seqs[0] if seqs else None, "last": seqs[-1] if seqs else None}
     cursor = parse_cursor(after, tuple[Seq, Seq], "after")
+    rows, place = f"{snapshot.tests_of(seqs)} {alias}", f"{alias}.place"
+    if table != "tests":
+        place = f"{alias}.rowid - b.base"
+        rows = f"""{table} {alias} JOIN (
+            SELECT seq, min(rowid) AS base FROM {table} WHERE seq BETWEEN $first AND $last GROUP BY seq
+        ) b ON b.seq = {alias}.seq"""
     where, parameters = _where(
-        (f"{alias}.run = $run AND {alias}.seq BETWEEN $first AND $last", {"run": run_id, **span.to_pylist()[0]}),
+        (
+            f"{alias}.run = $run AND {alias}.seq BETWEEN $first AND $last"
+            f" AND {alias}.seq IN (SELECT unnest($seqs::BIGINT[]))",
+            {"run": run_id, **span},
+        ),
         *conditions,
         cursor is not None
         and (
-            f"({alias}.seq > $at_seq OR ({alias}.seq = $at_seq AND {alias}.rowid - b.base > $at_place))",
+            f"({alias}.seq > $at_seq OR ({alias}.seq = $at_seq AND {place} > $at_place))",
             {"at_seq": cursor[0], "at_place": cursor[1]},
         ),
     )
-    sql = f"""
-        SELECT {columns}, {alias}.rowid - b.base AS place
-        FROM {table} {alias} JOIN (
-            SELECT seq, min(rowid) AS base FROM {table} WHERE seq BETWEEN $first AND $last GROUP BY seq
-        ) b ON b.seq = {alias}.seq
-        {where} ORDER BY {alias}.seq, place
-    """
+    sql = f"SELECT {columns}, {place} AS place FROM {rows} {where} ORDER BY {alias}.seq, {place}"
     return sql, parameters

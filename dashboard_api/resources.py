@@ -12,6 +12,14 @@ from msgspec import Meta
 
 T = TypeVar("T")
 
+Level = Annotated[
+    str,
+    Meta(
+        description="`complete`, or of a run in chunks: `partial` (some are missing) or `conflict` (some contradict "
+        "each other; more may be missing). Only a complete run says what is not in it."
+    ),
+]
+
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """Shared settings of the rows: immutable, by keyword, every field always present."""
@@ -41,10 +49,11 @@ class ProjectSummary(Row, frozen=True, kw_only=True):
 
 
 class Run(Row, frozen=True, kw_only=True):
-    """One run, or one chunk of it: chunks share the run id and differ in `seq`."""
+    """One run. If it came in chunks, its counts are those of all chunks that are here, and its facts those of the chunk
+    first in the log; `started` is the earliest, `finished` the latest."""
 
     run: str
-    seq: Annotated[int, Meta(description="Of its submission in the submissions log.")]
+    seq: Annotated[int, Meta(description="Of its (first) submission in the submissions log.")]
     ordinal: Annotated[int, Meta(description="Its place in the submission's file, from 0.")]
     submission: str
     project: str
@@ -77,9 +86,67 @@ class Run(Row, frozen=True, kw_only=True):
         str | None,
         Meta(description="Run id of the first run with this content; then counted nowhere."),
     ]
-    run_group: str | None
-    chunk: Annotated[int | None, Meta(description="Number of this chunk, from 1, if the run came in chunks.")]
-    chunks: int | None
+    completeness: Level
+    run_group: Annotated[str | None, Meta(description="The key that its chunks share; null if it came in one file.")]
+    chunks_present: Annotated[int | None, Meta(description="How many chunk numbers are here.")]
+    chunks_expected: Annotated[int | None, Meta(description="The largest total that a chunk names.")]
+    chunks_missing: Annotated[list[int] | None, Meta(description="The first 100 numbers that are not here.")]
+
+
+class ChunkRow(Row, frozen=True, kw_only=True):
+    """One submission of one chunk of a run, with what it says itself."""
+
+    run: str
+    seq: int
+    ordinal: int
+    submission: str
+    run_group: str
+    chunk: Annotated[int, Meta(description="Its number, from 1.")]
+    chunks: Annotated[int, Meta(description="How many there are, as this chunk's sender says.")]
+    repeats: Annotated[bool, Meta(description="An earlier chunk of the run has the same content; its rows count once.")]
+    title: str | None
+    commit: str | None
+    environment_title: str
+    labels: dict[str, str]
+    started: datetime | None
+    finished: datetime | None
+    received: datetime
+    measurements: int
+    tests: int
+    passed: int
+    failed: int
+
+
+class Conflict(Row, frozen=True, kw_only=True):
+    """What chunks of one run say that cannot all be true."""
+
+    kind: Annotated[
+        str,
+        Meta(
+            description="`chunk` (one number, different contents), `total`, `title`, `commit`, `branch`, "
+            "`environment`, `format`, `label`, or `test` (one test in two chunks)."
+        ),
+    ]
+    name: Annotated[str, Meta(description="The chunk's number, the label's key, the test; else empty.")]
+    subtest: str | None
+    values: Annotated[
+        list[str],
+        Meta(description="What is said, at most 10: digests of the contents, totals, texts, or the test's statuses."),
+    ]
+    submissions: Annotated[list[str], Meta(description="Who says so: a submission per value.")]
+
+
+class Completeness(Row, frozen=True, kw_only=True):
+    """How much of a run is here, and what contradicts what. A run that came in one file is complete."""
+
+    run: str
+    completeness: Level
+    run_group: str | None = None
+    chunks_present: int | None = None
+    chunks_expected: int | None = None
+    chunks_missing: Annotated[list[int], Meta(description="The first 100 numbers that are not here.")] = []
+    conflicts: Annotated[list[Conflict], Meta(description="At most 100, and 50 tests.")] = []
+    conflicts_total: int = 0
 
 
 class Measurement(Row, frozen=True, kw_only=True):
@@ -121,6 +188,7 @@ class Test(Row, frozen=True, kw_only=True):
     known_intermittent: list[str] | None
     duration_seconds: float | None
     message: str | None
+    extra: Annotated[str | None, Meta(description="JSON: what the format says besides.")]
 
 
 class Series(Row, frozen=True, kw_only=True):
@@ -143,6 +211,7 @@ class Series(Row, frozen=True, kw_only=True):
     last_value: float | None
     last_commit: str | None
     last_run: str | None
+    last_completeness: Annotated[Level | None, Meta(description="Of the last run; null without one.")]
 
 
 class Point(Row, frozen=True, kw_only=True):
@@ -159,6 +228,7 @@ class Point(Row, frozen=True, kw_only=True):
     commit_subject: str | None
     branch: str | None
     run: str
+    completeness: Annotated[Level, Meta(description="Of the run.")]
     submission: str
     seq: int
     ordinal: int
@@ -212,6 +282,12 @@ class RunPage(Page[Run], frozen=True, kw_only=True):
     """Runs."""
 
     items: list[Run]
+
+
+class ChunkPage(Page[ChunkRow], frozen=True, kw_only=True):
+    """What was sent of one run's chunks, by number."""
+
+    items: list[ChunkRow]
 
 
 class MeasurementPage(Page[Measurement], frozen=True, kw_only=True):

@@ -1,7 +1,8 @@
 """What pages show at a glance and the API does not: sparklines, newest values, failing tests, first reasons.
 
 Every function reads one snapshot and bounds what it returns. Measurements and tests meet their run on (seq, run): the
-chunks of one run share its id. Runs that repeat another (`duplicate_of`) count nowhere.
+chunks of one run share its id. Runs that repeat another (`duplicate_of`) count nowhere. What is compared says how
+complete its runs are: in one that is not, a test that is not there is neither gone nor fixed.
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from datetime import datetime
 
 import msgspec
 
+from dashboard_api import chunks
 from dashboard_api.database import Snapshot
 from dashboard_api.paging import rows_of
 from dashboard_api.resources import Row
@@ -17,6 +19,7 @@ from schemas.records import Problem
 SPARK_VALUES = 40
 ACTIVITY_DAYS = 30
 _MAX_SUITES = 20
+_COMPARED = 13  # the newest run of a suite, and the dozen before it
 _FAILED = "('assert', 'fail', 'error', 'timeout', 'crash')"
 _AT = "coalesce(r.commit_time, r.started, r.received)"
 
@@ -38,6 +41,8 @@ class Recent(Row, frozen=True, kw_only=True):
 
     series: str
     values: list[float]
+    completeness: list[str]
+    """Of the run of each value."""
     run: str
     commit: str | None
     at: datetime
@@ -58,7 +63,8 @@ class Elsewhere(Row, frozen=True, kw_only=True):
 
 
 class Suite(Row, frozen=True, kw_only=True):
-    """One kind of run with tests (same title, format and environment): its newest run and the one before."""
+    """One kind of run with tests (same title, format and environment): its newest run, and an older one to compare it
+    with, the newest that is complete, if any of the last dozen is."""
 
     title: str
     format: str
@@ -69,7 +75,11 @@ class Suite(Row, frozen=True, kw_only=True):
     tests: int
     passed: int
     failed: int
+    completeness: str
+    chunks_present: int | None
+    chunks_expected: int | None
     previous: str | None
+    previous_completeness: str | None
 
 
 class TestLine(Row, frozen=True, kw_only=True):
@@ -102,6 +112,11 @@ class RunLine(Row, frozen=True, kw_only=True):
     tests: int
     passed: int
     failed: int
+    completeness: str
+    """Of the whole run, where this is one chunk of it."""
+    chunk: int | None
+    chunks_present: int | None
+    chunks_expected: int | None
     received: datetime
 
 
@@ -110,25 +125,6 @@ class Progress(Row, frozen=True, kw_only=True):
 
     announced: datetime
     finished: datetime | None
-
-
-class Chunks(msgspec.Struct, frozen=True):
-    """How much of a run that came in parts is here."""
-
-    group: str
-    total: int
-    present: dict[int, list[str]]
-    """Chunk number: the submissions that brought it."""
-    totals: list[int]
-    """Every total that was said; more than one is a conflict."""
-
-    @property
-    def missing(self) -> list[int]:
-        return [chunk for chunk in range(1, min(self.total, 10_000) + 1) if chunk not in self.present]
-
-    @property
-    def repeated(self) -> list[int]:
-        return sorted(chunk for chunk, submissions in self.present.items() if len(submissions) > 1)
 
 
 def activity(snapshot: Snapshot) -> dict[str, list[float]]:
@@ -182,9 +178,19 @@ def progress(snapshot: Snapshot, seq: int) -> Progress:
 
 
 def runs_of_submission(snapshot: Snapshot, seq: int, limit: int) -> list[RunLine]:
-    """In the order of its file."""
-    columns = ", ".join(f'"{name}"' for name in RunLine.__struct_fields__)
-    table = snapshot.arrow(f"SELECT {columns} FROM runs WHERE seq = ? ORDER BY ordinal LIMIT ?", [seq, limit])
+    """In the order of its file; of a chunk only what itself brought."""
+    others = {"completeness": chunks.column("completeness"), "chunk": "c.chunk"}
+    others |= {name: f"w.{name}" for name in ("chunks_present", "chunks_expected")}
+    columns = ", ".join(others.get(name, f'r."{name}"') for name in RunLine.__struct_fields__)
+    table = snapshot.arrow(
+        f"""
+        WITH page AS MATERIALIZED (SELECT * FROM runs WHERE seq = $seq ORDER BY ordinal LIMIT $limit),
+        {chunks.whole("SELECT run FROM page")}
+        SELECT {columns} FROM page r LEFT JOIN whole_runs w ON w.run = r.run
+        LEFT JOIN run_chunks c ON c.seq = r.seq AND c.run = r.run ORDER BY r.ordinal
+        """,
+        {"seq": seq, "limit": limit},
+    )
     return rows_of(table, RunLine)
 
 
@@ -193,15 +199,20 @@ def recent(snapshot: Snapshot, series: Sequence[str], values: int = SPARK_VALUES
     order = '"at", seq, ordinal'
     table = snapshot.arrow(
         f"""
-        WITH newest AS (
+        WITH newest AS MATERIALIZED (
             SELECT m.series, m.value, m.run, r."commit", {_AT} AS "at", m.seq, r.ordinal
             FROM measurements m JOIN runs r ON r.seq = m.seq AND r.run = m.run
             WHERE m.series IN (SELECT unnest($series::VARCHAR[])) AND r.duplicate_of IS NULL
             QUALIFY row_number() OVER (PARTITION BY m.series ORDER BY "at" DESC, m.seq DESC, r.ordinal DESC) <= $values
+        ), {chunks.whole("SELECT run FROM newest")},
+        told AS (
+            SELECT n.*, coalesce(w.completeness, 'complete') AS completeness
+            FROM newest n LEFT JOIN whole_runs w ON w.run = n.run
         )
         SELECT series, list(value ORDER BY {order}) AS values, last(run ORDER BY {order}) AS run,
+            list(completeness ORDER BY {order}) AS completeness,
             last("commit" ORDER BY {order}) AS commit, max("at") AS "at"
-        FROM newest GROUP BY series
+        FROM told GROUP BY series
         """,
         {"series": list(series), "values": values},
     )
@@ -250,19 +261,38 @@ def suites(snapshot: Snapshot, project: str) -> list[Suite]:
     """The project's kinds of runs with tests, the latest first."""
     table = snapshot.arrow(
         f"""
-        WITH counted AS (
-            SELECT r.run, coalesce(any_value(r.title), '') AS title, any_value(r.format) AS format,
-                any_value(r.environment) AS environment, any_value(r.environment_title) AS environment_title,
-                any_value(r."commit") AS commit, max({_AT}) AS "at", max(r.seq) AS seq, max(r.ordinal) AS ordinal,
-                sum(r.tests)::BIGINT AS tests, sum(r.passed)::BIGINT AS passed, sum(r.failed)::BIGINT AS failed
-            FROM runs r WHERE r.project = $project AND r.duplicate_of IS NULL AND r.tests > 0 GROUP BY r.run
-        ), placed AS (
-            SELECT *, lead(run) OVER newest_first AS previous, row_number() OVER newest_first AS place
-            FROM counted
+        WITH sent AS (
+            SELECT *, row_number() OVER (PARTITION BY run, digest ORDER BY seq) > 1 AS repeats
+            FROM runs WHERE project = $project AND tests > 0
+        ), tested AS (
+            SELECT r.run, coalesce(arg_min(r.title, r.seq), '') AS title, arg_min(r.format, r.seq) AS format,
+                arg_min(r.environment, r.seq) AS environment, arg_min(r.environment_title, r.seq) AS environment_title,
+                arg_min(r."commit", r.seq) AS commit, max({_AT}) AS "at", max(r.seq) AS seq,
+                max(r.ordinal) AS ordinal, sum(r.tests)::BIGINT AS tests, sum(r.passed)::BIGINT AS passed,
+                sum(r.failed)::BIGINT AS failed
+            FROM sent r WHERE NOT r.repeats GROUP BY r.run HAVING bool_or(r.duplicate_of IS NULL)
+        ), placed AS MATERIALIZED (
+            SELECT *, row_number() OVER newest_first AS place FROM tested
             WINDOW newest_first AS (PARTITION BY title, format, environment ORDER BY "at" DESC, seq DESC, ordinal DESC)
+            QUALIFY place <= {_COMPARED}
+        ), {chunks.whole("SELECT run FROM placed")},
+        told AS (
+            SELECT p.*, {chunks.column("completeness")}, w.chunks_present, w.chunks_expected
+            FROM placed p LEFT JOIN whole_runs w ON w.run = p.run
+        ), compared AS (
+            SELECT *, coalesce(
+                    min(CASE WHEN completeness = 'complete' THEN place END) OVER before, min(place) OVER before
+                ) AS previous_place
+            FROM told
+            WINDOW before AS (PARTITION BY title, format, environment ORDER BY place
+                ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING)
         )
-        SELECT title, format, environment_title, run, "commit", "at", tests, passed, failed, previous
-        FROM placed WHERE place = 1 ORDER BY "at" DESC, seq DESC LIMIT $suites
+        SELECT n.title, n.format, n.environment_title, n.run, n."commit", n."at", n.tests, n.passed, n.failed,
+            n.completeness, n.chunks_present, n.chunks_expected, o.run AS previous,
+            o.completeness AS previous_completeness
+        FROM compared n LEFT JOIN told o ON o.title = n.title AND o.format = n.format
+            AND o.environment = n.environment AND o.place = n.previous_place
+        WHERE n.place = 1 ORDER BY n."at" DESC, n.seq DESC LIMIT $suites
         """,
         {"project": project, "suites": _MAX_SUITES},
     )
@@ -271,7 +301,7 @@ def suites(snapshot: Snapshot, project: str) -> list[Suite]:
 
 def failing(snapshot: Snapshot, suites: Sequence[Suite], limit: int) -> list[TestLine]:
     """Tests that fail in the newest runs without being expected to; those that newly fail first."""
-    pairs = [(one.run, one.previous) for one in suites]
+    pairs = [(one.run, one.previous, True) for one in suites]
     sql = f"""
         SELECT f.run, f.test, f.subtest, f.status, o.status AS before, left(f.message, 600) AS message
         {_FAILURES_WITH_OTHERS}
@@ -281,12 +311,13 @@ def failing(snapshot: Snapshot, suites: Sequence[Suite], limit: int) -> list[Tes
 
 
 def fixed(snapshot: Snapshot, suites: Sequence[Suite], limit: int) -> list[TestLine]:
-    """Tests that failed in the run before and do not in the newest."""
-    pairs = [(one.previous, one.run) for one in suites if one.previous]
+    """Tests that failed in the run before and do not in the newest. One that is not in the newest counts only if that
+    run is complete."""
+    pairs = [(one.previous, one.run, one.completeness == "complete") for one in suites if one.previous]
     sql = f"""
         SELECT f.other_run AS run, f.test, f.subtest, o.status, f.status AS before, NULL::VARCHAR AS message
         {_FAILURES_WITH_OTHERS}
-        WHERE coalesce(o.status, '') NOT IN {_FAILED}
+        WHERE coalesce(o.status, '') NOT IN {_FAILED} AND (o.status IS NOT NULL OR f.absence_counts)
         ORDER BY f.test, f.subtest NULLS FIRST LIMIT $limit
     """
     return _test_lines(snapshot, sql, pairs, limit)
@@ -294,61 +325,61 @@ def fixed(snapshot: Snapshot, suites: Sequence[Suite], limit: int) -> list[TestL
 
 _FAILURES_WITH_OTHERS = f"""
     FROM (
-        SELECT p.run, p.other_run, t.test, t.subtest, t.status, t.message
-        FROM tests t JOIN pairs p ON p.run = t.run
+        SELECT p.run, p.other_run, p.absence_counts, t.test, t.subtest, t.status, t.message
+        FROM counting t JOIN pairs p ON p.run = t.run
         WHERE t.status IN {_FAILED} AND (t.expected IS NULL OR t.expected <> t.status)
-            AND t.seq BETWEEN (SELECT first FROM span) AND (SELECT last FROM span)
     ) f LEFT JOIN (
         SELECT t.run, t.test, t.subtest, arg_max(t.status, t.seq) AS status
-        FROM tests t WHERE t.run IN (SELECT other_run FROM pairs)
-            AND t.seq BETWEEN (SELECT first FROM span) AND (SELECT last FROM span) GROUP BY ALL
+        FROM counting t WHERE t.run IN (SELECT other_run FROM pairs) GROUP BY ALL
     ) o ON o.run = f.other_run AND o.test = f.test AND o.subtest IS NOT DISTINCT FROM f.subtest
 """
 
 
 def _test_lines(
-    snapshot: Snapshot, sql: str, pairs: Sequence[tuple[str | None, str | None]], limit: int
+    snapshot: Snapshot, sql: str, pairs: Sequence[tuple[str | None, str | None, bool]], limit: int
 ) -> list[TestLine]:
-    """`sql` over pairs of (run whose failures are meant, run to compare with). `span` spares DuckDB all other rows."""
+    """`sql` over pairs of (run whose failures are meant, run to compare with, whether what is not in that one is gone).
+    The range of seqs spares DuckDB all other rows."""
     if not pairs:
         return []
+    meant = list({run for run, *_ in pairs} | {other for _, other, _ in pairs} - {None})
+    seqs = [
+        row["seq"] for row in snapshot.rows("SELECT seq FROM runs WHERE run IN (SELECT unnest(?::VARCHAR[]))", [meant])
+    ]
     table = snapshot.arrow(
         f"""
-        WITH pairs AS (SELECT unnest($runs::VARCHAR[]) AS run, unnest($others::VARCHAR[]) AS other_run),
-            span AS (
-                SELECT min(seq) AS first, max(seq) AS last FROM runs
-                WHERE run IN (SELECT run FROM pairs UNION ALL SELECT other_run FROM pairs)
-            )
+        WITH pairs AS (
+            SELECT unnest($runs::VARCHAR[]) AS run, unnest($others::VARCHAR[]) AS other_run,
+                unnest($absences::BOOLEAN[]) AS absence_counts
+        ), counting AS (
+            SELECT t.* FROM {snapshot.tests_of(seqs)} t
+            ANTI JOIN ({chunks.repeating("SELECT unnest($meant::VARCHAR[])")}) USING (seq, run)
+            WHERE t.seq BETWEEN $first AND $last
+        )
         {sql}
         """,
-        {"runs": [run for run, _ in pairs], "others": [other for _, other in pairs], "limit": limit},
+        {
+            "runs": [run for run, _, _ in pairs],
+            "others": [other for _, other, _ in pairs],
+            "absences": [counts for _, _, counts in pairs],
+            "meant": meant,
+            "first": min(seqs, default=None),
+            "last": max(seqs, default=None),
+            "limit": limit,
+        },
     )
     return rows_of(table, TestLine)
 
 
 def test_counts(snapshot: Snapshot, run: str) -> dict[str, int]:
     """A run's tests per status, over all of its chunks; the most frequent status first."""
+    seqs = chunks.counting_seqs(snapshot, run)
     rows = snapshot.rows(
-        """
-        SELECT t.status, count(*) AS tests FROM tests t
-        WHERE t.run = $run AND t.seq BETWEEN (SELECT min(seq) FROM runs WHERE run = $run)
-            AND (SELECT max(seq) FROM runs WHERE run = $run)
+        f"""
+        SELECT t.status, count(*) AS tests FROM {snapshot.tests_of(seqs)} t
+        WHERE t.run = $run AND t.seq BETWEEN $first AND $last AND t.seq IN (SELECT unnest($seqs::BIGINT[]))
         GROUP BY t.status ORDER BY tests DESC, t.status
         """,
-        {"run": run},
+        {"run": run, "seqs": seqs, "first": min(seqs, default=None), "last": max(seqs, default=None)},
     )
     return {row["status"]: row["tests"] for row in rows}
-
-
-def chunks(snapshot: Snapshot, run: str) -> Chunks | None:
-    """Which parts of the run are here; None if it came whole."""
-    rows = snapshot.rows(
-        "SELECT run_group, chunk, chunks, submission FROM run_chunks WHERE run = ? ORDER BY chunk, seq", [run]
-    )
-    if not rows:
-        return None
-    present: dict[int, list[str]] = {}
-    for row in rows:
-        present.setdefault(row["chunk"], []).append(row["submission"])
-    totals = sorted({row["chunks"] for row in rows})
-    return Chunks(rows[0]["run_group"], totals[-1], present, totals)

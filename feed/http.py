@@ -1,8 +1,9 @@
 """The public bucket's objects over HTTP, under their own keys, for whoever has no object storage to point at.
 
-`object_routes` gives handlers for a Litestar application: `/blobs/…`, `/submissions/<aa>/<id>.json`, `/feeds/…` and
-`/lake/…`, for GET and HEAD, with strong ETags, conditional requests and single ranges (RFC 9110). Immutable objects are
-streamed in pieces; those that change (a log's head, a pointer) are small and read whole, so that bytes and ETag agree.
+`object_routes` gives handlers for a Litestar application: `/blobs/…`, `/submissions/<aa>/<id>.json`, `/feeds/…`,
+`/lake/…` and `/benchmarks/<project>/<name>/<version>.json`, for GET and HEAD, with strong ETags, conditional requests
+and single ranges (RFC 9110). Immutable objects are streamed in pieces; those that change (a log's head, a pointer) are
+small and read whole, so that bytes and ETag agree.
 """
 
 import re
@@ -24,7 +25,13 @@ from schemas.records import ProblemDetails
 
 PIECE_BYTES = 1 << 20
 
-_PATHS = ("/blobs/{rest:path}", "/submissions/{aa:str}/{name:str}", "/feeds/{rest:path}", "/lake/{rest:path}")
+_PATHS = (
+    "/blobs/{rest:path}",
+    "/submissions/{aa:str}/{name:str}",
+    "/feeds/{rest:path}",
+    "/lake/{rest:path}",
+    "/benchmarks/{project:str}/{name:str}/{version:str}",
+)
 _MUTABLE = re.compile(r".*/current\.[a-z]+")  # what changes is called current, everywhere in the bucket
 _RANGE = re.compile(r"bytes\s*=\s*(?:(\d{1,18})\s*-\s*(\d{1,18})?|-\s*(\d{1,18}))\s*")
 _COMMON = {

@@ -8,7 +8,9 @@ import bisect
 import hashlib
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from feed.atom import Document, parse_document
 from infra.bucket import Bucket
@@ -21,6 +23,11 @@ MAX_PAGE_ENTRIES = 1000
 
 _CACHED_PAGES = 8
 _LOOKS = 3
+
+
+def readers(bucket: Bucket) -> "Callable[[str], LogReader]":
+    """The reader of each log in `bucket`, by name; one per log, so that its caches are shared."""
+    return cache(lambda log: LogReader(bucket, log))
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,15 @@ class Settings:
         default=1,
         metadata={"help": "batches transformed at once; more than one pays only where storage is slow"},
     )
+    worker_processes: int = field(
+        default=0, metadata={"help": "processes that transform files; 0: one per core, at most 8"}
+    )
+    transform_memory_mib: int = field(
+        default=2048, metadata={"help": "memory of such a process; a file that needs more is quarantined"}
+    )
+    transform_seconds: int = field(
+        default=300, metadata={"help": "computing time for one file, however large; one that needs more is quarantined"}
+    )
     duckdb_memory: str = field(default="400MB", metadata={"help": "DuckDB's memory limit"})
     log_level: str = field(default="warning", metadata={"help": "debug, info, warning or error"})
 
@@ -90,6 +99,8 @@ def _checked(where: str, name: str, value: Any) -> Any:
     """`value` if the setting `name` may have it: nothing may be switched off by a slip."""
     if name == "port":
         fits, expected = 0 <= value <= 65535, "0 to 65535"
+    elif name == "worker_processes":
+        fits, expected = value >= 0, "0 or more"
     elif name == "log_level":
         fits, expected = value in LOG_LEVELS, "one of " + ", ".join(LOG_LEVELS)
     elif name == "duckdb_memory":

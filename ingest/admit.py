@@ -15,6 +15,7 @@ import msgspec
 
 from feed.announceable import write_marker
 from infra.bucket import Buckets
+from ingest.benchmarks import resolved_format
 from schemas import keys
 from schemas.records import Blob, Context, Receipt, Submission, Trust, submission_id
 
@@ -32,9 +33,11 @@ def admit(
 ) -> Receipt:
     """Keep `body` and return its receipt; `status` says whether it was new. Idempotent.
 
+    A `format` that names a benchmark gets the version that it means now; Refused 422 if the project has no such one.
     `body` is the bytes that `blob.sha256` was computed over, or a file of them that nobody writes to any more. Raises
     StorageFull or Unavailable, and then gives no receipt.
     """
+    format = resolved_format(buckets.public, project, format)
     identity = submission_id(sha256=blob.sha256, project=project, format=format, context=context, trust=trust)
     nonce = keys.new_nonce(now)
     submission = Submission(

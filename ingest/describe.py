@@ -34,7 +34,7 @@ _PARAMETERS = frozenset(
     }
 )
 _MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,80}/[a-z0-9!#$&^_.+-]{1,80}")
-_FORMAT = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
+_FORMAT = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")  # or that of a benchmark, see `schemas.keys`
 _CHUNK = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
 _LARGEST = 2**31 - 1
 """Of the numbers in a context, as wide as the lake's columns. No machine and no run comes near."""
@@ -96,8 +96,9 @@ def parsed_description(body: bytes | str) -> Description:
 def checked_description(description: Description) -> Description:
     """`description` if its values are in form, else Refused 422 that names the field."""
     keys.checked_project(description.project)
-    if not _FORMAT.fullmatch(description.format):
-        raise Refused("format", "a format's id, or auto", repr(description.format[:60]), status=422)
+    if not (_FORMAT.fullmatch(description.format) or keys.parse_benchmark_format(description.format)):
+        expected = "a format's id, benchmark:NAME, or auto"
+        raise Refused("format", expected, repr(description.format[:60]), status=422)
     if description.media_type and not _MEDIA_TYPE.fullmatch(description.media_type):
         found = repr(description.media_type[:80])
         raise Refused("media_type", "type/subtype in lower case, without parameters", found, status=422)

@@ -50,7 +50,7 @@ from ingest.push_screen import Screen
 from ingest.push_text import plain
 from ingest.spool import Spool, spool_folder
 from schemas.errors import Refused, RunfeedError
-from schemas.keys import checked_project
+from schemas.keys import OWN_SCHEMA, checked_project, parse_benchmark_format
 from schemas.records import SubmissionStatus
 
 DEFAULT_URL = "http://127.0.0.1:8765"
@@ -90,6 +90,7 @@ class PairType(click.ParamType[tuple[str, str]]):
 @click.argument("files", metavar="[FILE]...", nargs=-1)
 @click.option("--project", envvar="RUNFEED_PROJECT", help="Default: the git repository's name, else 'default'.")
 @click.option("--format", "format_", default="auto", show_default=True, help="The file's format id.")
+@click.option("--benchmark", default="", metavar="NAME", help="The file is a result of this benchmark of the project.")
 @click.option("--commit", default="", help="What was measured: a git revision, or any id. Default: HEAD.")
 @click.option("--branch", default="", help="Default: the branch that is checked out, or the CI run's.")
 @click.option(
@@ -119,6 +120,7 @@ def push(
     files: tuple[str, ...],
     project: str | None,
     format_: str,
+    benchmark: str,
     commit: str,
     branch: str,
     environment: str,
@@ -147,6 +149,7 @@ def push(
       runfeed push results.json
       runfeed push --wait build/test-results
       pytest-benchmark ... | runfeed push - --format pytest-benchmark
+      runfeed push result.json --project demo --benchmark c-ray
       runfeed push results.json --environment rack-3 --label build=release
       runfeed push part1.json --chunk 1/4 --run-group "$CI_PIPELINE_ID"
       runfeed push --dry-run results.json
@@ -165,7 +168,13 @@ def push(
     screen = Screen()
     if not files and not flush:
         raise click.UsageError("give a FILE, or - for standard input, or --flush")
+    if benchmark:
+        if format_ != "auto":
+            raise click.UsageError("give --format or --benchmark, not both")
+        format_ = f"{OWN_SCHEMA}:{benchmark}"
     try:
+        if benchmark and not parse_benchmark_format(format_):
+            raise Refused("--benchmark", "a benchmark's name, or NAME@VERSION", repr(benchmark[:80]))
         order = Order(
             to=checked_url(to),
             token=_token(token_file),

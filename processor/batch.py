@@ -1,34 +1,58 @@
-"""One batch from the log to its outcome: read, transform, write parts, commit.
+"""One batch from the log to its outcome: read, have it transformed, write parts, commit.
 
 Whatever goes wrong with one submission is that one's outcome; whatever goes wrong with storage stops the whole batch,
-which is then delivered again. A delivery that is not the first records in the bucket how far it comes, so that a
-submission at which the process dies again and again is found and quarantined.
+which is then delivered again. Children do the transforming: a file that costs a child its life is tried once more,
+alone, and then quarantined. Deliveries after the first are recorded in the bucket, later ones with how far they come,
+so that a submission at which this process itself dies again and again is found and quarantined too.
 """
 
 import contextlib
+import tempfile
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 import msgspec
 import structlog
 
 from feed.log import LogReader
 from infra.bucket import Buckets
+from infra.settings import Settings
+from processor.benchmarks import read_benchmark
+from processor.children import ChildLost, Workers
 from processor.decode import DecodeLimits
-from processor.lake import has_outcome, publish_outcome, write_parts
-from processor.rows import Rows
-from processor.transform import TRANSFORM_VERSION, Transformed, quarantined, transform
+from processor.formats.registry import FORMATS
+from processor.joined import TABLES_OF_RUN, joined
+from processor.lake import has_outcome, publish_outcome, write_part
+from processor.part import Part
+from processor.task import Done, File, Slice, Survey, Task, Transform
+from processor.transform import TRANSFORM_VERSION, quarantined, rejected_outcome
 from schemas import keys
-from schemas.errors import Unavailable
+from schemas.errors import Rejected
 from schemas.records import Entry, Outcome, PartRef, Submission, SubmissionOutcome
 
-DEATHS_ALLOWED = 3
-"""Recorded deliveries that may die at one submission before it is quarantined."""
+ATTEMPTS_TOGETHER = 2
+"""Recorded deliveries that take a batch as any other; what dies again goes one by one, to find where."""
 
-PART_BYTES = 128 << 20
-"""Bytes, of Arrow or of decoded files, that are gathered before their rows are written as parts of their own."""
+DEATHS_ALLOWED = 3
+"""Recorded deliveries, one by one, that may die at one submission before it is quarantined."""
+
+SURVEYED_BYTES = 8 << 20
+"""A blob from this size on, which is alone in its batch, may be read in slices, and is passed on by its path."""
+
+CPU_SECONDS = 20
+"""What any task may compute for, however small; with its size it may take longer."""
+
+CPU_SECONDS_PER_MB = 1.5
+
+_TASK_FILES = 500
+_TASK_BYTES = 8 << 20
+
+Clock = Callable[[], datetime]
+Write = Callable[[Part], PartRef]
 
 _log = structlog.get_logger()
 
@@ -39,8 +63,19 @@ class Processor:
 
     buckets: Buckets
     submissions: LogReader
+    workers: Workers
     limits: DecodeLimits
-    clock: Callable[[], datetime]
+    clock: Clock
+    max_cpu_seconds: int = 300
+    """What a task may compute for, however large."""
+
+    @classmethod
+    def of(
+        cls, settings: Settings, buckets: Buckets, submissions: LogReader, workers: Workers, clock: Clock
+    ) -> "Processor":
+        """With the limits of the settings."""
+        limits = DecodeLimits(max_decoded_bytes=settings.max_decoded_bytes)
+        return cls(buckets, submissions, workers, limits, clock, settings.transform_seconds)
 
     def process(self, lake_version: int, first: int, last: int, *, redelivered: bool) -> bool:
         """Bring the batch to its outcome of revision 0; False if it had one. Idempotent.
@@ -50,11 +85,11 @@ class Processor:
         if has_outcome(self.buckets.public, lake_version, first):
             return False
         if not redelivered:
-            return self._process(lake_version, first, last, 0, frozenset())
+            return self._process(_Delivery(lake_version, first, last))
         attempts = keys.attempts_prefix(lake_version, first)
         attempt, suspects = self._earlier_attempts(attempts)
         try:
-            created = self._process(lake_version, first, last, attempt, suspects)
+            created = self._process(_Delivery(lake_version, first, last, attempt, suspects))
         except Exception:
             # What can still be told is no death, so it counts against no file.
             self._forget(f"{attempts}{attempt:06d}/")
@@ -62,70 +97,150 @@ class Processor:
         self._forget(attempts)
         return created
 
-    def _process(self, lake_version: int, first: int, last: int, attempt: int, suspects: frozenset[int]) -> bool:
-        written = None
-        try:
-            written = self._written(lake_version, first, last, attempt, suspects, apart=False)
-        except (Unavailable, FileNotFoundError):
-            raise
-        except Exception as error:  # noqa: BLE001 - somebody's rows do not fit into a part: find out whose
-            _log.warning("batch again, each submission apart", lake=lake_version, first=first, error=str(error))
-        outcomes, parts = written or self._written(lake_version, first, last, attempt, suspects, apart=True)
+    def _process(self, batch: "_Delivery") -> bool:
+        outcomes: list[SubmissionOutcome] = []
+        parts: list[PartRef] = []
+        for done in self._done(batch):
+            outcomes += done.outcomes
+            parts += done.parts
         now = self.clock()
         outcome = Outcome(
-            first=first,
-            last=last,
+            first=batch.first,
+            last=batch.last,
             revision=0,
             nonce=keys.new_nonce(now),
-            through=last,
+            through=batch.last,
             transform_version=TRANSFORM_VERSION,
-            submissions=outcomes,
+            submissions=sorted(outcomes, key=lambda one: one.seq),
             parts=parts,
             finished=now,
         )
-        return publish_outcome(self.buckets, lake_version, outcome)
+        return publish_outcome(self.buckets, batch.lake_version, outcome)
 
-    def _written(
-        self, lake_version: int, first: int, last: int, attempt: int, suspects: frozenset[int], *, apart: bool
-    ) -> tuple[list[SubmissionOutcome], list[PartRef]]:
-        """What came of each submission, and the parts written of their rows.
+    def _done(self, batch: "_Delivery") -> Iterator["_Written"]:
+        """What came of the batch's submissions."""
+        write = partial(write_part, self.buckets.public, batch.lake_version, batch.first, batch.last)
+        entries = list(self.submissions.entries(batch.first, batch.last))
+        one_by_one = batch.attempt > ATTEMPTS_TOGETHER
+        group_files = 1 if one_by_one else min(_TASK_FILES, -(-len(entries) // self.workers.count))
+        group: list[File] = []
+        group_bytes = 0
+        running: list[_Running] = []
+        for entry in entries:
+            if one_by_one or (batch.attempt and entry is entries[0]):
+                self._record_attempt(batch, entry.seq)
+            if entry.seq in batch.suspects:
+                reason = f"the process ended {DEATHS_ALLOWED} times while it worked on this file"
+                yield self._quarantined(entry.id, entry.seq, reason)
+                continue
+            try:
+                file = self._file(entry)
+            except Rejected as refusal:
+                yield _Written([rejected_outcome(entry.id, entry.seq, refusal)])
+                continue
+            except FileNotFoundError as error:
+                yield self._quarantined(entry.id, entry.seq, f"an object is gone: {error}")
+                continue
+            if entry.size_bytes >= SURVEYED_BYTES:
+                yield from self._big(entry, file, write)
+                continue
+            group.append(file)
+            group_bytes += entry.size_bytes
+            if len(group) >= group_files or group_bytes >= _TASK_BYTES:
+                running.append(self._running(group))
+                group, group_bytes = [], 0
+            if one_by_one:
+                yield from self._collected(running, write)
+                running = []
+        if group:
+            running.append(self._running(group))
+        yield from self._collected(running, write)
 
-        Small files share record batches, so a value that no column can hold fails for all of them. `apart` gives each
-        submission its own, so that it fails alone.
-        """
-        outcomes: list[SubmissionOutcome] = []
-        parts: list[PartRef] = []
-        rows, decoded_bytes = Rows(), 0
-        for entry in self.submissions.entries(first, last):
-            if attempt:
-                self._record_attempt(lake_version, first, attempt, entry.seq)
-            result = self._transformed(entry, suspect=entry.seq in suspects, apart=apart)
-            outcomes.append(result.outcome)
-            if result.tables is not None:
-                rows.take(result.tables.rows)
-                decoded_bytes += result.tables.decoded_bytes
-            if max(rows.size_bytes, decoded_bytes) > PART_BYTES:
-                parts += write_parts(self.buckets.public, lake_version, first, last, rows.batches())
-                rows, decoded_bytes = Rows(), 0
-        parts += write_parts(self.buckets.public, lake_version, first, last, rows.batches())
-        return outcomes, parts
-
-    def _transformed(self, entry: Entry, *, suspect: bool, apart: bool) -> Transformed:
-        if suspect:
-            reason = f"the process ended {DEATHS_ALLOWED} times while it worked on this file"
-            return quarantined(entry.id, entry.seq, reason)
+    def _file(self, entry: Entry) -> File:
+        """What a child needs to know of the submission. Small bodies travel with the task. Rejected if it names a
+        benchmark that its project does not have."""
         public = self.buckets.public
-        try:
-            submission = msgspec.json.decode(public.read(keys.submission(entry.id)), type=Submission)
-            result = transform(public.read(entry.key), submission, entry.seq, self.limits)
-            if apart and result.tables is not None:
-                result.tables.rows.batches()
-        except Unavailable:
-            raise
-        except Exception as error:  # noqa: BLE001 - our bug or our memory: must not stand in the others' way
-            _log.error("quarantined", seq=entry.seq, submission=entry.id, exc_info=True)
-            return quarantined(entry.id, entry.seq, f"{type(error).__name__}: {error}")
-        return result
+        submission = msgspec.json.decode(public.read(keys.submission(entry.id)), type=Submission)
+        benchmark = read_benchmark(public, submission.project, submission.format)
+        big = entry.size_bytes >= SURVEYED_BYTES
+        body = b"" if big else public.read(entry.key)
+        if big:
+            public.head(entry.key)
+        record = msgspec.json.encode(benchmark) if benchmark else b""
+        return File(seq=entry.seq, submission=submission, body=body, record=record)
+
+    # --- small files, together ---
+
+    def _running(self, group: list[File]) -> "_Running":
+        size = sum(len(file.body) for file in group)
+        return _Running(group, self._submit(Transform(files=group, limits=self.limits), size))
+
+    def _submit(self, task: Task, size_bytes: int) -> Future[Done]:
+        seconds = CPU_SECONDS + int(size_bytes / 1e6 * CPU_SECONDS_PER_MB)
+        return self.workers.submit(task, min(seconds, self.max_cpu_seconds))
+
+    def _collected(self, running: Sequence["_Running"], write: Write) -> Iterator["_Written"]:
+        """What came of the groups. Of a group that cost its child's life each file is done again, alone."""
+        again: list[File] = []
+        for group in running:
+            try:
+                done = group.future.result()
+            except ChildLost as lost:
+                _log.warning("a child was lost", files=len(group.files), seq=group.files[0].seq, reason=str(lost))
+                again += group.files
+                continue
+            yield _Written(done.outcomes, [write(part) for part in done.parts])
+            again += [file for file in group.files if file.seq in done.exhausted]
+        for alone in [self._running([file]) for file in again]:
+            file = alone.files[0]
+            try:
+                done = alone.future.result()
+            except ChildLost as lost:
+                yield self._quarantined(file.submission.id, file.seq, str(lost))
+                continue
+            if done.exhausted:
+                yield self._quarantined(file.submission.id, file.seq, "it needs more memory than a transform may have")
+            else:
+                yield _Written(done.outcomes, [write(part) for part in done.parts])
+
+    def _quarantined(self, submission: str, seq: int, reason: str) -> "_Written":
+        _log.error("quarantined", seq=seq, submission=submission, reason=reason)
+        return _Written([quarantined(submission, seq, reason).outcome])
+
+    # --- one big file, in slices ---
+
+    def _big(self, entry: Entry, file: File, write: Write) -> Iterator["_Written"]:
+        with self.buckets.public.local_path(entry.key) as path, tempfile.TemporaryDirectory() as scratch:
+            file = msgspec.structs.replace(file, path=str(path))
+            survey = Survey(file=file, limits=self.limits, scratch=scratch)
+            try:
+                slices = self._submit(survey, entry.size_bytes).result().slices
+                written = self._in_slices(slices, write) if slices else None
+            except ChildLost as lost:
+                _log.warning("a child was lost", seq=file.seq, reason=str(lost))
+                written = None
+            if written:
+                yield written
+                return
+            whole = Transform(files=[file], limits=self.limits)
+            yield from self._collected([_Running([file], self._submit(whole, entry.size_bytes))], write)
+
+    def _in_slices(self, slices: list[Slice], write: Write) -> "_Written | None":
+        """None if the cut was wrong. Parts are written as they come; those that no outcome names are swept."""
+        refs: list[PartRef] = []
+        whole: list[Done] = []
+        for future in [self._submit(one, one.stop - one.start) for one in slices]:
+            done = future.result()
+            if not done.outcomes:
+                return None
+            refs += [write(part) for part in done.parts if part.table not in TABLES_OF_RUN]
+            done.parts = [part for part in done.parts if part.table in TABLES_OF_RUN]
+            whole.append(done)
+        of_run = joined(whole, FORMATS[slices[0].format].long_array)
+        accepted = of_run.outcomes[0].verdict == "accepted"
+        return _Written(of_run.outcomes, [write(part) for part in of_run.parts] + refs if accepted else [])
+
+    # --- attempts ---
 
     def _earlier_attempts(self, prefix: str) -> tuple[int, frozenset[int]]:
         """The number of the attempt to make now, and the submissions at which too many earlier ones ended."""
@@ -133,12 +248,39 @@ class Processor:
         for key in self.buckets.private.list(prefix):
             k, _, seq = key.removeprefix(prefix).partition("/")
             reached[int(k)] = max(reached.get(int(k), 0), int(seq))
-        deaths = Counter(reached.values())
+        deaths = Counter(seq for k, seq in reached.items() if k > ATTEMPTS_TOGETHER)
         return max(reached, default=0) + 1, frozenset(seq for seq, n in deaths.items() if n >= DEATHS_ALLOWED)
 
-    def _record_attempt(self, lake_version: int, first: int, attempt: int, seq: int) -> None:
+    def _record_attempt(self, batch: "_Delivery", seq: int) -> None:
         with contextlib.suppress(FileExistsError):  # another delivery of the same batch counts the same
-            self.buckets.private.create(keys.attempt(lake_version, first, attempt, seq), b"")
+            self.buckets.private.create(keys.attempt(batch.lake_version, batch.first, batch.attempt, seq), b"")
 
     def _forget(self, attempts: str) -> None:
         self.buckets.private.delete(*self.buckets.private.list(attempts))
+
+
+@dataclass(frozen=True)
+class _Delivery:
+    """A batch that is to be processed; `attempt` counts from 1 where deliveries are recorded, else it is 0."""
+
+    lake_version: int
+    first: int
+    last: int
+    attempt: int = 0
+    suspects: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class _Running:
+    """Files that a child has."""
+
+    files: list[File]
+    future: Future[Done]
+
+
+@dataclass(frozen=True)
+class _Written:
+    """Outcomes, and the parts in the bucket that hold their rows."""
+
+    outcomes: list[SubmissionOutcome]
+    parts: list[PartRef] = field(default_factory=list)

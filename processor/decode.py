@@ -3,11 +3,12 @@
 Pure. The bytes decide, never the name: gzip is 1f 8b, zstd is 28 b5 2f fd, anything else is taken as it is.
 """
 
+import gzip
 import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 import zstandard
@@ -32,12 +33,14 @@ _ESCAPE = re.compile(
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """How much a blob may grow to when it is decompressed."""
+    """How much a blob may grow to when it is decompressed or unpacked."""
 
     max_decoded_bytes: int = 1 << 30
     max_ratio: int = 250
     """Of decoded to sent size, looked at beyond `ratio_free_bytes`, so that small files may compress well."""
     ratio_free_bytes: int = 16 << 20
+    max_members: int = 10_000
+    """Files and folders in an archive."""
 
 
 def rejected(where: str, expected: str, found: str) -> Rejected:
@@ -51,23 +54,24 @@ def rejected(where: str, expected: str, found: str) -> Rejected:
 def decoded(data: Buffer, limits: DecodeLimits) -> Buffer:
     """`data` decompressed once if it is gzip or zstd, without a UTF-8 byte order mark.
 
-    Raises Rejected for a truncated or damaged stream, a bomb (size or ratio), compression inside compression, and an
-    empty file.
+    Raises Rejected for a truncated or damaged stream, a bomb (size or ratio), compression or a zip inside compression,
+    and an empty file. A tar inside is what a tar.gz is.
     """
     if not len(data):
         raise rejected("blob", "a result file", "0 bytes")
-    if encoding := _encoding(data):
+    if encoding := encoding_of(data):
         data = _decompressed(data, encoding, limits)
         if not data:
             raise rejected(encoding, "a result file inside", "0 bytes")
-        if inner := _encoding(data):
+        if inner := encoding_of(data) or ("zip" if is_zip(data) else ""):
             raise rejected(encoding, "a result file inside", f"{inner} inside {encoding}")
     if len(data) > limits.max_decoded_bytes:
         raise rejected("blob", f"at most {limits.max_decoded_bytes:,} bytes", f"{len(data):,} bytes")
     return data[3:] if data[:3] == _BOM else data
 
 
-def _encoding(data: Buffer) -> str:
+def encoding_of(data: Buffer) -> str:
+    """`gzip`, `zstd`, or empty, by the first bytes."""
     if data[:2] == b"\x1f\x8b":
         return "gzip"
     if data[:4] == b"\x28\xb5\x2f\xfd":
@@ -75,9 +79,21 @@ def _encoding(data: Buffer) -> str:
     return ""
 
 
+def is_zip(data: Buffer) -> bool:
+    """Whether `data` starts as a zip does: with a member, or with its end if it has none."""
+    return bytes(data[:4]) in (b"PK\x03\x04", b"PK\x05\x06")
+
+
 def _decompressed(data: Buffer, encoding: str, limits: DecodeLimits) -> bytes:
+    out = io.BytesIO()  # it hands its bytes over without a copy, where joining pieces would hold both
+    inflate(data, encoding, limits, out)
+    return out.getvalue()
+
+
+def inflate(data: Buffer, encoding: str, limits: DecodeLimits, out: BinaryIO) -> int:
+    """Write `data` decompressed to `out`, piece by piece; how many bytes that were. Raises Rejected as `decoded`."""
     allowed = min(limits.max_decoded_bytes, max(limits.ratio_free_bytes, len(data) * limits.max_ratio))
-    out, size = io.BytesIO(), 0  # it hands its bytes over without a copy, where joining pieces would hold both
+    size = 0
     try:
         for piece in _gzip_pieces(data) if encoding == "gzip" else _zstd_pieces(data):
             size += len(piece)
@@ -88,9 +104,9 @@ def _decompressed(data: Buffer, encoding: str, limits: DecodeLimits) -> bytes:
                     f"more than {allowed:,} bytes from {len(data):,}",
                 )
             out.write(piece)
-    except (OSError, EOFError, ValueError, _IsalError, zstandard.ZstdError) as error:
+    except (EOFError, ValueError, _IsalError, zstandard.ZstdError, gzip.BadGzipFile) as error:
         raise rejected(encoding, f"a whole {encoding} stream", f"{error} (after {size:,} decoded bytes)") from error
-    return out.getvalue()
+    return size
 
 
 def _gzip_pieces(data: Buffer) -> Iterator[bytes]:
@@ -123,7 +139,7 @@ def read_json(data: Buffer, type: type[T] | Any = Any, *, where: str = "") -> T:
     try:
         return msgspec.json.decode(data, type=type)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Rejected([problem_of(error, where)]) from error
+        raise Rejected([problem_of(error, where, data)]) from error
 
 
 def quoted_constants(data: Buffer) -> Buffer:

@@ -6,48 +6,26 @@ revision only the first is created.
 
 import contextlib
 import hashlib
-from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from feed.announceable import write_marker
 from feed.announcer import SWEEP_AGE
 from infra.bucket import Bucket, Buckets
+from processor.part import Part
 from schemas import keys
 from schemas.records import LakeVersion, Outcome, PartRef
 from schemas.tables import TABLES
 
-ROW_GROUP_ROWS = 122_880
-"""DuckDB's own row group, so that one is loaded as it is."""
 
-
-def parquet_bytes(table: str, batches: Sequence[pa.RecordBatch]) -> bytes:
-    """One table's rows as a zstd Parquet file; text that repeats is dictionary-encoded."""
-    rows = pa.Table.from_batches(batches, schema=TABLES[table]).unify_dictionaries()
-    sink = pa.BufferOutputStream()
-    pq.write_table(rows, sink, compression="zstd", row_group_size=ROW_GROUP_ROWS, write_page_index=False)
-    return bytes(sink.getvalue())
-
-
-def write_parts(
-    public: Bucket, lake_version: int, first: int, last: int, batches: dict[str, list[pa.RecordBatch]]
-) -> list[PartRef]:
-    """Write a part per table that has rows; what is there already stays."""
-    parts = []
-    for table, of_table in batches.items():
-        rows = sum(batch.num_rows for batch in of_table)
-        if not rows:
-            continue
-        body = parquet_bytes(table, of_table)
-        sha256 = hashlib.sha256(body).hexdigest()
-        key = keys.part(lake_version, table, first, last, sha256[:16])
-        with contextlib.suppress(FileExistsError):  # an earlier delivery of this batch came this far
-            public.create(key, body)
-        parts.append(PartRef(table=table, key=key, sha256=sha256, size_bytes=len(body), rows=rows))
-    return parts
+def write_part(public: Bucket, lake_version: int, first: int, last: int, part: Part) -> PartRef:
+    """Write the part; what is there already stays."""
+    sha256 = hashlib.sha256(part.body).hexdigest()
+    key = keys.part(lake_version, part.table, first, last, sha256[:16])
+    with contextlib.suppress(FileExistsError):  # an earlier delivery of this batch came this far
+        public.create(key, part.body)
+    return PartRef(table=part.table, key=key, sha256=sha256, size_bytes=len(part.body), rows=part.rows)
 
 
 def publish_outcome(buckets: Buckets, lake_version: int, outcome: Outcome) -> bool:

@@ -4,6 +4,7 @@ Strict JSON is read at full speed; only a file that needs mending pays for it.
 """
 
 import builtins
+from collections import Counter
 from functools import cache
 from typing import Any, TypeVar
 
@@ -35,11 +36,11 @@ def read_mended(data: Buffer, type: type[T] | Any, out: Tables) -> T:
     except msgspec.DecodeError as error:
         quoted = quoted_constants(text)
         if quoted is text:
-            raise Rejected([problem_of(error)]) from error
+            raise Rejected([problem_of(error, data=text)]) from error
         try:
             value = read_fields(quoted, type, out)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as another:
-            raise Rejected([problem_of(another)]) from another
+            raise Rejected([problem_of(another, data=quoted)]) from another
     return value
 
 
@@ -54,7 +55,10 @@ def read_fields(data: Buffer | msgspec.Raw, type: type[T] | Any, out: Tables, pa
     except msgspec.ValidationError as error:
         if "unknown field" not in str(error):
             raise
-        value = msgspec.json.decode(_without_unread(data, _inspected(type), out, path), type=type)  # type: ignore[arg-type]
+        unread: Counter[str] = Counter()
+        value = msgspec.json.decode(_without_unread(data, _inspected(type), unread, path), type=type)  # type: ignore[arg-type]
+        for name, count in unread.items():  # only now: what could not be read may be read again in another way
+            out.leave_unread(name, count)
     return value
 
 
@@ -67,28 +71,34 @@ def _inspected(type: Any) -> inspect.Type:
     return inspect.type_info(type)
 
 
-def _without_unread(data: Buffer | msgspec.Raw, type: inspect.Type, out: Tables, path: str) -> Buffer | msgspec.Raw:
+def _without_unread(
+    data: Buffer | msgspec.Raw, type: inspect.Type, unread: Counter[str], path: str
+) -> Buffer | msgspec.Raw:
     """`data` without the fields that `type` does not have, each counted. What does not fit `type` stays as it is."""
     if isinstance(type, inspect.UnionType):
         type = next((one for one in type.types if isinstance(one, _WITH_FIELDS)), type)
     if isinstance(type, inspect.Metadata):
-        return _without_unread(data, type.type, out, path)
+        return _without_unread(data, type.type, unread, path)
     try:
         if isinstance(type, inspect.StructType):
             known = {field.encode_name: field.type for field in type.fields}
             kept = []
             for name, value in msgspec.json.decode(data, type=dict[str, msgspec.Raw]).items():
                 if name in known:
-                    kept.append((name, _without_unread(value, known[name], out, path + pointer_step(name))))
+                    kept.append((name, _without_unread(value, known[name], unread, path + pointer_step(name))))
                 elif bytes(value) not in _EMPTY:
-                    out.leave_unread(path + pointer_step(name))
+                    unread[path + pointer_step(name)] += 1
             return _object(kept)
         if isinstance(type, inspect.DictType):
             items = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).items()
-            return _object([(name, _without_unread(value, type.value_type, out, f"{path}/*")) for name, value in items])
+            return _object(
+                [(name, _without_unread(value, type.value_type, unread, f"{path}/*")) for name, value in items]
+            )
         if isinstance(type, inspect.ListType | inspect.VarTupleType):
             values = msgspec.json.decode(data, type=list[msgspec.Raw])
-            return b"[" + b",".join(_without_unread(value, type.item_type, out, f"{path}/*") for value in values) + b"]"
+            return (
+                b"[" + b",".join(_without_unread(value, type.item_type, unread, f"{path}/*") for value in values) + b"]"
+            )
     except msgspec.ValidationError:
         pass
     return data
@@ -114,7 +124,7 @@ def every_problem(item: msgspec.Raw | bytes, type: type[msgspec.Struct], where: 
             problems += every_problem(raw, field.type, inner)
         else:
             try:
-                msgspec.json.decode(raw, type=field.type)
+                msgspec.json.decode(_without_unread(raw, _inspected(field.type), Counter(), ""), type=field.type)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 problems.append(problem_of(error, inner))
     return problems

@@ -1,18 +1,17 @@
 """`runfeed rebuild`."""
 
 import os
-from datetime import UTC, datetime
-from functools import cache
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from feed.log import LogReader
+from feed.log import readers
+from infra.clock import now
 from infra.settings import read_settings
 from infra.storage import open_buckets
 from processor.batch import Processor
-from processor.decode import DecodeLimits
+from processor.children import Children
 from processor.rebuild import Comparison, Rebuild
 from schemas import keys
 
@@ -36,16 +35,11 @@ def rebuild(ctx: click.Context, data: str | None, switch_anyway: bool) -> None:
     settings = read_settings(os.environ, {"data": data})
     buckets = open_buckets(settings, os.environ)
 
-    def clock() -> datetime:
-        return datetime.now(UTC)
-
-    @cache
-    def reader_of(log: str) -> LogReader:
-        return LogReader(buckets.public, log)
-
-    limits = DecodeLimits(max_decoded_bytes=settings.max_decoded_bytes)
-    processor = Processor(buckets, reader_of(keys.SUBMISSIONS_LOG), limits, clock)
-    work = Rebuild(buckets, reader_of, processor, clock=clock)
+    reader_of = readers(buckets.public)
+    workers = Children.of(settings)
+    ctx.call_on_close(workers.stop)
+    processor = Processor.of(settings, buckets, reader_of(keys.SUBMISSIONS_LOG), workers, now)
+    work = Rebuild(buckets, reader_of, processor, clock=now)
     click.echo(f"Lake v{work.old_version} serves; building v{work.new_version} from entry {work.done + 1}.")
     _replay(work)
     comparison = work.compare()

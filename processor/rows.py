@@ -14,6 +14,8 @@ BATCH_ROWS = 50_000
 
 Columns = dict[str, list[Any]]
 
+_NAMES = {table: tuple(schema.names) for table, schema in TABLES.items()}
+
 
 class Rows:
     """Rows of all lake tables, in the order in which they came."""
@@ -21,7 +23,7 @@ class Rows:
     def __init__(self) -> None:
         self.size_bytes = 0
         """Of the record batches made so far."""
-        self._columns = {name: empty_columns(schema) for name, schema in TABLES.items()}
+        self._columns = {name: empty_columns(name) for name in TABLES}
         self._batches: dict[str, list[pa.RecordBatch]] = {name: [] for name in TABLES}
 
     def append(self, table: str, row: Mapping[str, Any]) -> None:
@@ -62,9 +64,9 @@ class Rows:
             batch = pa.RecordBatch.from_pydict(columns, schema=TABLES[table])
             self._batches[table].append(batch)
             self.size_bytes += batch.nbytes
-            self._columns[table] = empty_columns(TABLES[table])
+            self._columns[table] = empty_columns(table)
 
 
-def empty_columns(schema: pa.Schema, without: Sequence[str] = ()) -> Columns:
+def empty_columns(table: str, without: Sequence[str] = ()) -> Columns:
     """An empty list per column."""
-    return {name: [] for name in schema.names if name not in without}
+    return {name: [] for name in _NAMES[table] if name not in without}

@@ -1,8 +1,10 @@
 """Statistics of a measurement's samples, where the file itself gives none. Pure."""
 
 import math
-import statistics
 from collections.abc import Sequence
+
+STATISTICS = ("min", "max", "mean", "median", "stddev")
+"""In the order of `sample_statistics`."""
 
 
 def sample_statistics(samples: Sequence[float]) -> dict[str, float | None]:
@@ -10,17 +12,20 @@ def sample_statistics(samples: Sequence[float]) -> dict[str, float | None]:
 
     A mean or deviation beyond the largest float is None; stddev of one sample is None.
     """
-    mean = stddev = None
+    count, mean, stddev = len(samples), None, None
     try:
-        mean = statistics.fmean(samples)
-        if len(samples) > 1:
-            stddev = math.sqrt(math.fsum((sample - mean) * (sample - mean) for sample in samples) / (len(samples) - 1))
+        mean = math.fsum(samples) / count
+        if count == 1:
+            only = samples[0]
+            return {"min": only, "max": only, "mean": mean, "median": only, "stddev": None}
+        stddev = math.sqrt(math.fsum([(sample - mean) * (sample - mean) for sample in samples]) / (count - 1))
     except OverflowError:
         pass
+    ordered, half = sorted(samples), count // 2
     return {
-        "min": min(samples),
+        "min": ordered[0],
         "max": max(samples),
         "mean": mean,
-        "median": statistics.median(samples),
+        "median": ordered[half] if count % 2 else (ordered[half - 1] + ordered[half]) / 2,
         "stddev": stddev,
     }

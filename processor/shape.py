@@ -7,7 +7,8 @@ from typing import Literal
 
 import msgspec
 
-from processor.decode import Buffer, mended_surrogates, quoted_constants
+from processor.archive import archive_kind, open_archive
+from processor.decode import Buffer, DecodeLimits, mended_surrogates, quoted_constants
 from schemas.errors import Rejected
 from schemas.problems import problem_of
 
@@ -39,9 +40,11 @@ class Shape:
     names: tuple[str, ...] = ()
 
 
-def shape_of(data: Buffer) -> Shape:
-    """The shape of decoded bytes. Raises Rejected for text that starts like JSON and is not."""
+def shape_of(data: Buffer, limits: DecodeLimits = DecodeLimits()) -> Shape:  # noqa: B008 - immutable
+    """The shape of decoded bytes. Raises Rejected for text that starts like JSON and is not, and for a bad archive."""
     head = bytes(data[:HEAD_BYTES])
+    if archive_kind(data):
+        return Shape("archive", data, head, names=open_archive(data, limits).names)
     start = head.lstrip()[:1]
     if start in (b"{", b"["):
         return _json_shape(data, head, start)
@@ -63,11 +66,11 @@ def _json_shape(data: Buffer, head: bytes, start: bytes) -> Shape:
     except _DECODE_ERRORS as error:
         mended = quoted_constants(mended_surrogates(data)[0])
         if mended is data:
-            raise Rejected([problem_of(error)]) from error
+            raise Rejected([problem_of(error, data=data)]) from error
         try:
             return _strict_json_shape(mended, head, start)
         except _DECODE_ERRORS:
-            raise Rejected([problem_of(error)]) from error
+            raise Rejected([problem_of(error, data=data)]) from error
 
 
 def _strict_json_shape(data: Buffer, head: bytes, start: bytes) -> Shape:

@@ -8,13 +8,15 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import repeat
 from typing import Any
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from processor.decode import DecodeLimits
 from processor.rows import BATCH_ROWS, Columns, Rows, empty_columns
@@ -22,7 +24,7 @@ from schemas import identity
 from schemas.errors import Rejected
 from schemas.problems import problem_of
 from schemas.records import Benchmark, Chunk, Commit, Machine, Problem, Submission
-from schemas.tables import MEASUREMENTS, STATUSES, TABLES, TESTS
+from schemas.tables import STATUSES, TABLES
 
 MAX_PROBLEMS = 100
 """Problems listed per submission; beyond these they are only counted."""
@@ -33,12 +35,25 @@ MAX_PROBLEM_CHARACTERS = 500
 MAX_UNREAD_NAMES = 200
 """Names in a loss report; what more there are is counted together under `OTHER_NAMES`."""
 
+MAX_SERIES_REMEMBERED = 20_000
+
 OTHER_NAMES = "(other names)"
 
 _SAME = ("seq", "run")  # columns that hold one value throughout a run
+_MEASUREMENT = tuple(name for name in TABLES["measurements"].names if name not in (*_SAME, "series"))
+_TEST = tuple(name for name in TABLES["tests"].names if name not in _SAME)
+_ROWS_TOGETHER = 1000  # that came one by one; of a batch's rows a whole part
 _PASSED = {"pass", "ok"}
 _FAILED = {"assert", "fail", "error", "timeout", "crash"}
 _STATUSES = frozenset(STATUSES)
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+_make_encoder: Any = getattr(json.encoder, "c_make_encoder", None)
+# What `_CANONICAL.encode` makes anew for each value; a third of the cost where it is kept.
+_ENCODE = (
+    _make_encoder(None, _CANONICAL.default, json.encoder.encode_basestring, None, ":", ",", True, False, True)
+    if _make_encoder
+    else None
+)
 
 
 @dataclass(frozen=True)
@@ -81,10 +96,9 @@ class RunRows:
         )
         self.refused = False
         self.counts = {"measurements": 0, "tests": 0, "passed": 0, "failed": 0}
-        self._rows: dict[str, dict[str, list[Any]]] = {
-            "measurements": empty_columns(MEASUREMENTS, without=_SAME),
-            "tests": empty_columns(TESTS, without=_SAME),
-        }
+        self._one_by_one: dict[str, list[tuple[Any, ...]]] = {"measurements": [], "tests": []}
+        """Rows that are not in columns yet."""
+        self._rows: dict[str, Columns] = {"measurements": {}, "tests": {}}
         self._repeated: dict[Any, pa.Array] = {}
         self._batches: dict[str, list[pa.RecordBatch]] = {"measurements": [], "tests": []}
         self._digest = hashlib.sha256()
@@ -128,47 +142,77 @@ class RunRows:
         if number is None:
             self.refuse(where, "a finite number", repr(value)[:80])
             return
-        finite_samples = None
+        finite_samples: list[Any] | None = None
         if samples is not None:
-            finite_samples = [_finite(sample) for sample in samples]
+            floats = {*map(type, samples)} <= {float} and all(map(math.isfinite, samples))
+            finite_samples = list(samples) if floats else [_finite(sample) for sample in samples]
             if None in finite_samples:
                 at = finite_samples.index(None)
                 self.refuse(f"{where} sample {at}", "a finite number", repr(samples[at])[:80])
                 return
-        params_text = canonical_json(params) if params else ""
-        series = identity.series_id(
-            project=self._tables.submission.project,
-            benchmark=benchmark,
-            params=params_text,
-            metric=metric,
-            unit=unit,
-            better=better,
-            benchmark_version=benchmark_version,
-            environment=self.environment,
+        params_text, extra_text = canonical_json(params) if params else "", canonical_json(extra) if extra else None
+        rows = self._one_by_one["measurements"]
+        rows.append(
+            (
+                benchmark, params_text, metric, unit, better, number, n, min, max, mean, median, stddev, q1, q3,
+                finite_samples, benchmark_version, derived, extra_text,
+            )
+        )  # fmt: skip
+        if len(rows) >= _ROWS_TOGETHER:
+            self._gather("measurements")
+
+    def measurement_rows(
+        self,
+        *,
+        benchmark: Sequence[str],
+        metric: Sequence[str],
+        value: Sequence[float],
+        unit: Sequence[str],
+        better: Sequence[str],
+        params: Sequence[str] | None = None,
+        samples: Sequence[list[float] | None] | None = None,
+        n: Sequence[int | None] | None = None,
+        min: Sequence[float | None] | None = None,
+        max: Sequence[float | None] | None = None,
+        mean: Sequence[float | None] | None = None,
+        median: Sequence[float | None] | None = None,
+        stddev: Sequence[float | None] | None = None,
+        q1: Sequence[float | None] | None = None,
+        q3: Sequence[float | None] | None = None,
+        benchmark_version: Sequence[str] | None = None,
+        derived: Sequence[bool] | None = None,
+        extra: Sequence[str | None] | None = None,
+    ) -> None:
+        """Many measurements at once, as columns of one length, for files with very many: what `measurement` says of
+        each of them holds, but every value and sample is a finite float already, params and extra are canonical JSON.
+        """
+        self._gather("measurements")
+        count = len(benchmark)
+        params, benchmark_version = params or [""] * count, benchmark_version or [""] * count
+        if samples is not None:
+            known = n or [None] * count
+            n = [len(its) if one is None and its else one for one, its in zip(known, samples, strict=True)]
+        identities = zip(
+            benchmark, params, metric, unit, better, benchmark_version, repeat(self.environment, count), strict=True
         )
-        rows = self._rows["measurements"]
-        rows["series"].append(series)
-        rows["benchmark"].append(benchmark)
-        rows["params"].append(params_text)
-        rows["metric"].append(metric)
-        rows["unit"].append(unit)
-        rows["better"].append(better)
-        rows["value"].append(number)
-        rows["n"].append(n if n is not None else (len(finite_samples) if finite_samples else None))
-        rows["min"].append(_finite(min))
-        rows["max"].append(_finite(max))
-        rows["mean"].append(_finite(mean))
-        rows["median"].append(_finite(median))
-        rows["stddev"].append(_finite(stddev))
-        rows["q1"].append(_finite(q1))
-        rows["q3"].append(_finite(q3))
-        rows["samples"].append(finite_samples)
-        rows["benchmark_version"].append(benchmark_version)
-        rows["derived"].append(derived)
-        rows["extra"].append(canonical_json(extra) if extra else None)
-        self.counts["measurements"] += 1
-        if len(rows["value"]) >= BATCH_ROWS:
-            self._flush("measurements")
+        columns: dict[str, Sequence[Any] | None] = {
+            "series": self._tables.series(identities),
+            "benchmark": benchmark,
+            "params": params,
+            "metric": metric,
+            "unit": unit,
+            "better": better,
+            "value": value,
+            "n": n,
+            "samples": samples,
+            "benchmark_version": benchmark_version,
+            "derived": derived or [False] * count,
+            "extra": extra,
+        }
+        statistics = {"min": min, "max": max, "mean": mean, "median": median, "stddev": stddev, "q1": q1, "q3": q3}
+        columns |= {name: _finite_column(values) for name, values in statistics.items() if values}
+        self.counts["measurements"] += count
+        self._extend("measurements", columns, count)
 
     def test(
         self,
@@ -189,17 +233,12 @@ class RunRows:
         if status not in _STATUSES:
             self.flag(where, "one of " + ", ".join(STATUSES[:-1]), repr(status)[:80])
             status, status_text = "unknown", status
-        self.test_rows(
-            test=[test],
-            subtest=[subtest],
-            status=[status],
-            status_text=[status_text],
-            expected=[expected],
-            known_intermittent=[list(known_intermittent) if known_intermittent else None],
-            duration_seconds=[_finite(duration_seconds)],
-            message=[message],
-            extra=[canonical_json(extra) if extra else None],
-        )
+        rows = self._one_by_one["tests"]
+        intermittent = list(known_intermittent) if known_intermittent else None
+        seconds, extra_text = _finite(duration_seconds), canonical_json(extra) if extra else None
+        rows.append((test, subtest, status, status_text, expected, intermittent, seconds, message, extra_text))
+        if len(rows) >= _ROWS_TOGETHER:
+            self._gather("tests")
 
     def test_rows(
         self,
@@ -215,26 +254,73 @@ class RunRows:
         extra: Sequence[str | None],
     ) -> None:
         """Many tests at once, as columns of one length; every status is on the ladder already, `extra` is JSON."""
-        rows = self._rows["tests"]
+        self._gather("tests")
         count = len(test)
-        rows["test"].extend(test)
-        rows["subtest"].extend(subtest)
-        rows["status"].extend(status)
-        rows["status_text"].extend(status_text)
-        rows["expected"].extend(expected)
-        rows["known_intermittent"].extend(known_intermittent)
-        rows["duration_seconds"].extend(duration_seconds)
-        rows["message"].extend(message)
-        rows["extra"].extend(extra)
+        columns: dict[str, Sequence[Any] | None] = {
+            "test": test,
+            "subtest": subtest,
+            "status": status,
+            "status_text": status_text,
+            "expected": expected,
+            "known_intermittent": known_intermittent,
+            "duration_seconds": duration_seconds,
+            "message": message,
+            "extra": extra,
+        }
         counts = self.counts
         counts["tests"] += count
         counts["passed"] += sum(map(_PASSED.__contains__, status))
         counts["failed"] += sum(map(_FAILED.__contains__, status))
-        if len(rows["test"]) >= BATCH_ROWS:
-            self._flush("tests")
+        self._extend("tests", columns, count)
+
+    def test_arrays(self, count: int, **columns: pa.Array) -> None:
+        """`count` tests as Arrow columns of the lake's types, for files with very many; absent columns are null. Every
+        status is on the ladder already."""
+        self._flush("tests")
+        schema = TABLES["tests"]
+        columns["seq"] = self._repeat(self._tables.seq, schema.field("seq").type, count)
+        columns["run"] = self._repeat(self.id, schema.field("run").type, count)
+        arrays = [
+            columns[name] if name in columns else self._repeat(None, schema.field(name).type, count)
+            for name in schema.names
+        ]
+        batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
+        self._batches["tests"].append(batch)
+        if self._tables.text_digest is None:
+            for name, column in columns.items():
+                if name not in _SAME:
+                    self._digest.update(name.encode())
+                    for buffer in _buffers(column):
+                        self._digest.update(buffer)
+        statuses = columns["status"]
+        words = statuses.dictionary.to_pylist()
+        self.counts["tests"] += count
+        for found in pc.value_counts(statuses.indices).to_pylist():
+            word = words[found["values"]]
+            self.counts["passed"] += found["counts"] * (word in _PASSED)
+            self.counts["failed"] += found["counts"] * (word in _FAILED)
+
+    def _gather(self, table: str) -> None:
+        """Turn the rows that came one by one into columns."""
+        rows = self._one_by_one[table]
+        if not rows:
+            return
+        self._one_by_one[table] = []
+        names, add = (_TEST, self.test_rows) if table == "tests" else (_MEASUREMENT, self.measurement_rows)
+        add(**dict(zip(names, zip(*rows, strict=True), strict=True)))
+
+    def _extend(self, table: str, columns: Mapping[str, Sequence[Any] | None], count: int) -> None:
+        """`count` rows more; absent columns are null."""
+        rows = self._rows[table] = self._rows[table] or empty_columns(table, without=_SAME)
+        nothing = [None] * count
+        for name, values in rows.items():
+            values.extend(columns.get(name) or nothing)
+        if len(next(iter(rows.values()))) >= BATCH_ROWS:
+            self._flush(table)
 
     def _flush(self, table: str) -> None:
         """Turn a large run's rows into a record batch, so that few of them are Python objects at a time."""
+        self._gather(table)
         rows, schema = self._taken(table), TABLES[table]
         if self.refused or not rows:
             return
@@ -251,24 +337,26 @@ class RunRows:
 
     def _taken(self, table: str) -> Columns:
         """The rows gathered since the last time, counted into the digest; nothing if there are none."""
-        rows = self._rows[table]
-        if not next(iter(rows.values())):
-            return {}
-        self._rows[table] = empty_columns(TABLES[table], without=_SAME)
-        self._digest.update(msgspec.msgpack.encode(list(rows.values())))
+        rows, self._rows[table] = self._rows[table], {}
+        if rows and self._tables.text_digest is None:
+            self._digest.update(msgspec.msgpack.encode(list(rows.values())))
         return rows
 
     def _repeat(self, value: Any, type: pa.DataType, count: int) -> pa.Array:
         """`value` `count` times. Batches share the memory of one array per value."""
         made = self._repeated.get((value, type))
         if made is None or len(made) < count:
-            made = pa.nulls(count, type) if value is None else pa.repeat(pa.scalar(value, type), count)
+            if value is not None and pa.types.is_dictionary(type):
+                made = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), count), [value])
+            else:
+                made = pa.nulls(count, type) if value is None else pa.repeat(pa.scalar(value, type), count)
             self._repeated[value, type] = made
         return made.slice(0, count)
 
     def _close(self) -> None:
         """Hand all rows to the submission."""
         for table in self._rows:
+            self._gather(table)
             into = self._tables.rows
             into.add(table, self._batches[table])
             if left := self._taken(table):
@@ -277,6 +365,8 @@ class RunRows:
         tables, facts, commit, machine = self._tables, self.facts, self.commit, self.machine
         submission = tables.submission
         context = submission.context
+        if tables.text_digest is not None:
+            self._digest.update(tables.text_digest)
         self._digest.update(
             msgspec.json.encode([commit.id if commit else None, facts.started, self.environment, facts.title])
         )
@@ -331,6 +421,10 @@ class Tables:
         self.benchmark = benchmark
         """The registered benchmark that the submission names, if it names one that exists."""
         self.format = ""
+        self.text_digest: bytes | None = None
+        """Of a slice: stands for its rows in the run's digest."""
+        self.elements = 0
+        """Of a slice: how many elements of the long array it has, for the next one's places."""
         self.unread: Counter[str] = Counter()
         """Fields that reached no column: filled by `leave_unread`."""
         self.problems: list[Problem] = []
@@ -343,6 +437,7 @@ class Tables:
         self.decoded_bytes = 0
         """Of the blob: what its rows may weigh while they are Python objects."""
         self.rows = Rows()
+        self._series: dict[tuple[str, ...], str] = {}
         self._open: RunRows | None = None
         self._ordinal = 0
 
@@ -365,6 +460,21 @@ class Tables:
         (`/benchmarks/*/cprofile`, `testcase/@line`), so that a file has few names however long it is."""
         name = clipped(name)
         self.unread[name if name in self.unread or len(self.unread) < MAX_UNREAD_NAMES else OTHER_NAMES] += count
+
+    def series(self, identities: Iterable[tuple[str, ...]]) -> list[str]:
+        """The series of each measurement; the facts are those of `identity.series_id` after the project, in its order.
+
+        Runs of a history have the same series, so the last ones are remembered.
+        """
+        remembered, project, found = self._series, self.submission.project, []
+        for facts in identities:
+            series = remembered.get(facts)
+            if series is None:
+                if len(remembered) >= MAX_SERIES_REMEMBERED:
+                    remembered.clear()
+                series = remembered[facts] = identity.series_id(project, *facts)
+            found.append(series)
+        return found
 
     def run(self, facts: RunFacts) -> RunRows:
         """Begin the file's next run; the one before it is closed."""
@@ -401,6 +511,12 @@ class Tables:
         self.tests += run.counts["tests"]
 
 
+def _buffers(column: pa.Array) -> list[pa.Buffer]:
+    """All bytes of a column that nobody has sliced; with a dictionary's, in the order in which its words came."""
+    own = [buffer for buffer in column.buffers() if buffer is not None]
+    return own + (_buffers(column.dictionary) if pa.types.is_dictionary(column.type) else [])
+
+
 def clipped(text: str) -> str:
     """`text` as it may stand in an outcome: not too long, and UTF-8 throughout."""
     if len(text) > MAX_PROBLEM_CHARACTERS:
@@ -411,12 +527,14 @@ def clipped(text: str) -> str:
 def canonical_json(value: Any) -> str:
     """The one way we write a JSON value as text: sorted keys, no spaces. Rejected if it nests too deeply."""
     try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return "".join(_ENCODE(value, 0)) if _ENCODE else _CANONICAL.encode(value)
     except RecursionError as error:
         raise Rejected([problem_of(error)]) from error
 
 
 def _finite(value: Any) -> float | None:
+    if type(value) is float:  # nearly always
+        return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool | str):
         return None
     try:
@@ -424,6 +542,13 @@ def _finite(value: Any) -> float | None:
     except (OverflowError, TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
+
+
+def _finite_column(values: Sequence[Any]) -> Sequence[float | None]:
+    kinds = {*map(type, values)}
+    if kinds == {type(None)} or (kinds == {float} and all(map(math.isfinite, values))):
+        return values
+    return [*map(_finite, values)]
 
 
 def _utc(time: datetime | None) -> datetime | None:

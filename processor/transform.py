@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from processor.decode import Buffer, DecodeLimits, decoded, rejected
 from processor.formats import Format
 from processor.formats.registry import FORMATS
-from processor.shape import shape_of
+from processor.shape import Shape, shape_of
 from processor.tables import Tables, clipped
 from schemas.errors import Rejected
+from schemas.keys import OWN_SCHEMA, parse_benchmark_format
 from schemas.records import Benchmark, Problem, Submission, SubmissionOutcome, Verdict
 
 TRANSFORM_VERSION = 2
@@ -33,17 +34,29 @@ def transform(
     try:
         content = decoded(data, limits)
         tables.decoded_bytes = len(content)
-        format = chosen_format(content, submission.format)
-        tables.format = format.id
+        format = chosen_format(content, submission.format, limits)
+    except Rejected as refusal:
+        return _refused(tables, refusal)
+    return read_content(content, tables, format)
+
+
+def read_content(content: Buffer, tables: Tables, format: Format) -> Transformed:
+    """Read decoded content of a known format into `tables`."""
+    tables.format = format.id
+    try:
         format.read(content, tables)
         tables.finish()
     except Rejected as refusal:
-        for problem in refusal.problems:
-            tables.problem(problem.where, problem.expected, problem.found, effect=problem.effect)
-        return Transformed(_outcome(tables, "rejected"), None)
+        return _refused(tables, refusal)
     if tables.runs == 0 and any(problem.effect == "refused" for problem in tables.problems):
         return Transformed(_outcome(tables, "rejected"), None)
     return Transformed(_outcome(tables, "accepted"), tables)
+
+
+def _refused(tables: Tables, refusal: Rejected) -> Transformed:
+    for problem in refusal.problems:
+        tables.problem(problem.where, problem.expected, problem.found, effect=problem.effect)
+    return Transformed(_outcome(tables, "rejected"), None)
 
 
 def quarantined(submission_id: str, seq: int, reason: str) -> Transformed:
@@ -54,24 +67,42 @@ def quarantined(submission_id: str, seq: int, reason: str) -> Transformed:
     )
 
 
-def chosen_format(content: Buffer, declared: str) -> Format:
+def rejected_outcome(submission_id: str, seq: int, refusal: Rejected) -> SubmissionOutcome:
+    """Refused before its content was looked at."""
+    problems = refusal.problems
+    return SubmissionOutcome(
+        seq=seq, id=submission_id, verdict="rejected", problems=problems, problems_total=len(problems)
+    )
+
+
+def chosen_format(content: Buffer, declared: str, limits: DecodeLimits) -> Format:
     """The declared format, or the only one that claims the content; else Rejected."""
     if declared != "auto":
+        declared = OWN_SCHEMA if parse_benchmark_format(declared) else declared
         if declared not in FORMATS:
             raise rejected("format", "one of " + ", ".join(["auto", *FORMATS]), repr(declared[:80]))
         return FORMATS[declared]
-    shape = shape_of(content)
+    shape = shape_of(content, limits)
     claiming = [format for format in FORMATS.values() if format.claims(shape)]
     if len(claiming) == 1:
         return claiming[0]
     if claiming:
         names = ", ".join(format.id for format in claiming)
         raise rejected("blob", "content that one format claims (name it with --format)", f"claims by {names}")
+    raise rejected("blob", "one of the formats " + ", ".join(FORMATS), _seen(shape))
+
+
+def _seen(shape: Shape) -> str:
+    """The shape in words."""
+    if shape.kind == "xml":
+        return f"XML with root element {shape.root!r}"
+    if shape.kind == "text":
+        return f"text that starts {shape.head[:40].decode(errors='replace')!r}"
+    if shape.kind == "archive":
+        return f"an archive of {len(shape.names):,} files: {', '.join(shape.names[:5])}"
     keys = ", ".join(sorted(shape.keys)[:8])
-    found = {"xml": f"XML with root element {shape.root!r}", "text": f"text that starts {shape.head[:40]!r}"}.get(
-        shape.kind, f"JSON {shape.kind}" + (f" with keys {keys}" if keys else "")
-    )
-    raise rejected("blob", "one of the formats " + ", ".join(FORMATS), found)
+    kind = "array of objects" if shape.kind == "array" and keys else shape.kind
+    return f"JSON {kind}" + (f" with keys {keys}" if keys else "")
 
 
 def _outcome(tables: Tables, verdict: Verdict) -> SubmissionOutcome:

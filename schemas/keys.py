@@ -10,6 +10,7 @@ Public bucket:
     lake/v<N>/<table>/<first>-<last>-<digest16>.parquet   a part
     lake/v<N>/outcomes/<first>/<revision>.json        what came of a batch
     projects/<project>.json                           a project's public settings
+    benchmarks/<project>/<name>/<version>.json        a benchmark with a schema of its own, as registered
     probe/<nonce>/…                                   written and deleted at start: does S3 write conditionally?
 
 Private bucket:
@@ -34,12 +35,17 @@ from schemas.errors import Refused
 PROJECT = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}[a-z0-9]|[a-z0-9]")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 LAKE_VERSION = re.compile(r"v([1-9][0-9]{0,8})")
+BENCHMARK = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+OWN_SCHEMA = "benchmark"
+"""The format of results with a schema of their own; a submission names it as `benchmark:<name>@<version>`."""
 SUBMISSIONS_LOG = "submissions"
 CURRENT_LAKE = "lake/current.json"
 
 _PAGE = re.compile(r"feeds/([a-z0-9-]+)/(\d{12})-(\d{12})-([0-9a-f]{16})\.atom")
 _PART = re.compile(r"lake/v(\d+)/([a-z_]+)/(\d{12})-(\d{12})-([0-9a-f]{16})\.parquet")
 _OUTCOME = re.compile(r"lake/v(\d+)/outcomes/(\d{12})/(\d{6})\.json")
+_BENCHMARK = re.compile(rf"benchmarks/({PROJECT.pattern})/({BENCHMARK.pattern})/(\d{{6}})\.json")
+_BENCHMARK_FORMAT = re.compile(rf"{OWN_SCHEMA}:({BENCHMARK.pattern})(?:@([1-9]\d{{0,5}}))?", re.ASCII)
 _MARKER = re.compile(r"pending/([a-z0-9-]+)/([a-z0-9._-]+)/([0-9a-f]{32})-([0-9a-f-]+)")
 
 CONTENT_TYPES = {
@@ -58,6 +64,14 @@ def checked_project(name: str, where: str = "project") -> str:
             repr(name[:80]),
             status=422,
         )
+    return name
+
+
+def checked_benchmark(name: str, where: str = "benchmark") -> str:
+    """`name` if it may name a benchmark (lower-case letters, digits, `.`, `_`, `-`; at most 64), else Refused 422."""
+    if not BENCHMARK.fullmatch(name) or ".." in name:
+        expected = "1 to 64 of a-z, 0-9, '.', '_', '-', starting with a letter or digit"
+        raise Refused(where, expected, repr(name[:80]), status=422)
     return name
 
 
@@ -98,6 +112,35 @@ def token(token_sha256: str) -> str:
 
 def checkpoint(name: str) -> str:
     return f"checkpoints/{name}.json"
+
+
+# --- benchmarks with a schema of their own ---
+
+
+def benchmark(project: str, name: str, version: int) -> str:
+    return f"benchmarks/{project}/{name}/{version:06d}.json"
+
+
+def benchmarks_prefix(project: str, name: str = "") -> str:
+    """Of all versions of benchmark `name`, or of all benchmarks of `project`."""
+    return f"benchmarks/{project}/{name}/" if name else f"benchmarks/{project}/"
+
+
+def parse_benchmark(key: str) -> tuple[str, str, int] | None:
+    """(project, name, version) of a registered benchmark's key, or None."""
+    match = _BENCHMARK.fullmatch(key)
+    return (match[1], match[2], int(match[3])) if match else None
+
+
+def benchmark_format(name: str, version: int) -> str:
+    """What a submission names as its format."""
+    return f"{OWN_SCHEMA}:{name}@{version}"
+
+
+def parse_benchmark_format(format: str) -> tuple[str, int | None] | None:
+    """(name, version) of a declared format `benchmark:<name>[@<version>]`, or None if it is not one."""
+    match = _BENCHMARK_FORMAT.fullmatch(format)
+    return (match[1], int(match[2]) if match[2] else None) if match and ".." not in match[1] else None
 
 
 # --- logs ---

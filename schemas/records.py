@@ -232,12 +232,24 @@ class ProjectRules(Record, frozen=True, kw_only=True):
 
 
 class Metric(Record, frozen=True, kw_only=True):
-    """Which value of a result is a measurement: a JSON Pointer in which a step `*` stands for every element."""
+    """Which value of a result is a measurement. `path` is a JSON Pointer in which a step `*` stands for every element.
+
+    The value is a number, or samples: a list of numbers or text such as `54.6:54.5:54.7`. `samples` may point to them
+    where they stand apart from the number that sums them up; its steps `*` are those of `path`.
+    """
 
     path: str
     metric: str
     unit: str = ""
     better: Literal["lower", "higher", ""] = ""
+    samples: str = ""
+
+
+class Param(Record, frozen=True, kw_only=True):
+    """Which value of a result says what was measured: a parameter of its series. `path` as in Metric."""
+
+    path: str
+    name: str
 
 
 class Benchmark(Record, frozen=True, kw_only=True):
@@ -256,8 +268,9 @@ class Benchmark(Record, frozen=True, kw_only=True):
     tag: str = ""
     schema: dict[str, Any]
     metrics: list[Metric]
+    params: list[Param] = []
     execution_time: str = ""
-    """JSON Pointer of the execution time that every result must have; empty if none is required."""
+    """JSON Pointer of the time at which the benchmark ran, which every result must have; empty if none is required."""
     created: datetime
     schema_version: int = SCHEMA_VERSION
 

@@ -80,7 +80,7 @@ RUN_CHUNKS = pa.schema(
 MEASUREMENTS = pa.schema(
     [
         ("seq", pa.int64()),
-        ("run", pa.string()),
+        ("run", _WORD),
         ("series", pa.string()),
         ("benchmark", _WORD),
         ("params", _WORD),  # canonical JSON object, "" if none
@@ -106,7 +106,7 @@ MEASUREMENTS = pa.schema(
 TESTS = pa.schema(
     [
         ("seq", pa.int64()),
-        ("run", pa.string()),
+        ("run", _WORD),
         ("test", _WORD),
         ("subtest", pa.string()),  # null for the test itself
         ("status", _WORD),  # see STATUSES

@@ -1,7 +1,9 @@
 """The golden pairs: an input of a format beside the rows and problems that it must give.
 
-`tests/formats/<format id>/<name>.<any ending>` is an input, `<name>.expected.json` beside it what comes of it. After a
-deliberate change: `python -m tests.golden` rewrites all expectations; read the diff before you commit it.
+`tests/formats/<format id>/<name>.<any ending>` is an input, `<name>.expected.json` beside it what comes of it. Inputs
+are recognised by themselves; where a folder has a `benchmark.record.json`, they are declared as results of that
+benchmark. After a deliberate change: `python -m tests.golden` rewrites all expectations; read the diff before you
+commit it.
 """
 
 import json
@@ -9,13 +11,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
 from processor.decode import DecodeLimits
 from processor.transform import Transformed, transform
-from schemas.records import Blob, Commit, Context, Machine, Submission
+from schemas import keys
+from schemas.records import Benchmark, Blob, Commit, Context, Machine, Submission
 
 FOLDER = Path(__file__).parent / "formats"
+RECORD = "benchmark.record.json"
 LEFT_OUT = {"seq", "run", "submission", "received", "series", "environment", "digest", "project", "trust"}
 """Columns that say who sent the file rather than what is in it."""
 
@@ -37,8 +42,18 @@ def make_submission(format: str = "auto", **context: Any) -> Submission:
     )
 
 
-def transformed(data: bytes, format: str = "auto", **context: Any) -> Transformed:
-    return transform(data, make_submission(format, **context), 7, DecodeLimits())
+def transformed(
+    data: bytes, format: str = "auto", *, benchmark: Benchmark | None = None, **context: Any
+) -> Transformed:
+    if benchmark:
+        format = keys.benchmark_format(benchmark.name, benchmark.version)
+    return transform(data, make_submission(format, **context), 7, DecodeLimits(), benchmark)
+
+
+def benchmark_of(format: str) -> Benchmark | None:
+    """The registered benchmark whose results a format's golden inputs are; None for formats that need none."""
+    record = FOLDER / format / RECORD
+    return msgspec.json.decode(record.read_bytes(), type=Benchmark) if record.exists() else None
 
 
 def rows_of(result: Transformed, table: str) -> list[dict[str, Any]]:
@@ -75,7 +90,7 @@ def pairs() -> list[tuple[str, Path, Path]]:
     found = []
     for folder in sorted(FOLDER.iterdir()):
         for path in sorted(folder.iterdir()):
-            if not path.name.endswith(".expected.json"):
+            if not path.name.endswith((".expected.json", RECORD)):
                 found.append((folder.name, path, folder / f"{path.name.split('.')[0]}.expected.json"))
     return found
 
@@ -91,8 +106,8 @@ def _shown(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    for _, source, expectation in pairs():
-        made = as_golden(transformed(source.read_bytes()))
+    for format, source, expectation in pairs():
+        made = as_golden(transformed(source.read_bytes(), benchmark=benchmark_of(format)))
         expectation.write_text(json.dumps(made, indent=1, ensure_ascii=True) + "\n")
         print(f"{source.relative_to(FOLDER)}: {made['verdict']}, {made['format']}")
     pa.default_memory_pool().release_unused()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from dashboard_api import in_place, repeats
 from dashboard_api.database import Database
 from infra.folder import FolderBucket
 from schemas import identity
@@ -16,7 +17,7 @@ START = datetime(2026, 3, 1, tzinfo=UTC)
 SCHEMAS = {"runs": RUNS.append(pa.field("duplicate_of", pa.string()))} | {
     "run_chunks": RUN_CHUNKS,
     "measurements": MEASUREMENTS,
-    "tests": TESTS,
+    "tests": TESTS.append(pa.field("place", pa.int64())),
 }
 _RUN = {
     "project": "engine",
@@ -58,6 +59,7 @@ def add_submission(
     received: datetime | None = None,
     verdict: str | None = "accepted",
     problems: Sequence[dict[str, str]] = (),
+    unread: dict[str, int] | None = None,
 ) -> None:
     """Load submission `seq`, with its outcome unless `verdict` is None, in one transaction with the cursors.
 
@@ -79,19 +81,23 @@ def add_submission(
     if verdict:
         counts = [len(rows[table]) for table in ("runs", "measurements", "tests")]
         writer.execute(
-            "INSERT INTO outcomes VALUES (?, ?, 'runfeed', 0, 1, ?, ?, ?, ?, ?, ?)",
-            [seq, verdict, at, list(problems) or None, len(problems), *counts],
+            "INSERT INTO outcomes VALUES (?, ?, 'runfeed', 0, 1, ?, ?, ?, ?, ?, ?, ?)",
+            [seq, verdict, at, list(problems) or None, len(problems), *counts, unread],
         )
         _move_cursor(database, "outcomes-v1", seq)
     _move_cursor(database, "submissions", seq)
     _add_series(database)
+    repeats.find(writer, in_place.folder_of(database.path), first=seq, last=seq, revised=False)
     writer.commit()
 
 
 def _add_run(rows: dict[str, list[dict[str, Any]]], seq: int, ordinal: int, given: dict[str, Any]) -> None:
     values, results, chunk = given.pop("values", {}), given.pop("results", []), given.pop("chunk", None)
     run = (
-        _RUN | {"run": f"run-{seq}-{ordinal}", "seq": seq, "ordinal": ordinal, "submission": submission_id(seq)} | given
+        _RUN
+        | {"run": f"run-{seq}-{ordinal}", "seq": seq, "ordinal": ordinal, "submission": submission_id(seq)}
+        | {"digest": f"digest of {seq}-{ordinal}"}
+        | given
     )
     place = {"seq": seq, "run": run["run"]}
     if isinstance(values, dict):
@@ -112,7 +118,7 @@ def _add_run(rows: dict[str, list[dict[str, Any]]], seq: int, ordinal: int, give
             **{name: row[name] for name in ("benchmark", "params", "metric", "unit", "better", "benchmark_version")},
         )
         rows["measurements"].append(row)
-    rows["tests"] += [place | result for result in results]
+    rows["tests"] += [place | {"place": len(rows["tests"]) + n} | result for n, result in enumerate(results)]
     if chunk:
         rows["run_chunks"].append(
             {**place, "submission": run["submission"], "run_group": "g", "chunk": chunk[0], "chunks": chunk[1]}

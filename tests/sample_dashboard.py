@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
+from dashboard_api import in_place, repeats
 from dashboard_api.database import Database
 from infra.bucket import Bucket
 from infra.folder import FolderBucket
@@ -95,7 +96,8 @@ class Sample:
             seq=self.seq, batch=self.seq, id=id, project=project, sha256=digest, size_bytes=blob.size_bytes,
             media_type=blob.media_type, received=received, announced=received + timedelta(seconds=1),
         )  # fmt: skip
-        tables = Tables(submission, self.seq, format)
+        tables = Tables(submission, self.seq)
+        tables.format = format
         if fill is None and not verdict:
             return tables
         if fill:
@@ -105,18 +107,22 @@ class Sample:
             tables.problem(one.where, one.expected, one.found, effect=one.effect)
         for table, batches in tables.batches.items():
             if batches:
-                self._insert_rows(table, pa.Table.from_batches(batches))
+                rows = pa.Table.from_batches(batches)
+                if table == "tests":
+                    rows = rows.append_column("place", pa.array(range(rows.num_rows), pa.int64()))
+                self._insert_rows(table, rows)
         self._insert(
             "outcomes",
             seq=self.seq, verdict=verdict or "accepted", format=format, revision=0, transform_version=1,
             finished=received + timedelta(seconds=2), problems_total=tables.problems_total, runs=tables.runs,
             measurements=tables.measurements, tests=tables.tests,
             problems=[msgspec.to_builtins(one) | {"effect": one.effect} for one in tables.problems],
+            unread=dict(tables.unread),
         )  # fmt: skip
         return tables
 
     def finish(self) -> None:
-        """What the loader does after its inserts: duplicates, series, cursors."""
+        """What the loader does after its inserts: duplicates, series, tests in two chunks, cursors."""
         writer = self.opened.writer
         writer.execute("""
             UPDATE runs SET duplicate_of = first.run FROM (
@@ -133,6 +139,7 @@ class Sample:
                 bool_and(derived) AS derived
             FROM measurements m JOIN runs r ON r.seq = m.seq AND r.run = m.run GROUP BY m.series
         """)
+        repeats.find(writer, in_place.folder_of(self.opened.path), first=1, last=self.seq, revised=True)
         writer.execute("DELETE FROM cursors")
         for log in (keys.SUBMISSIONS_LOG, keys.outcomes_log(1)):
             writer.execute("INSERT INTO cursors VALUES (?, ?)", [log, self.seq])
@@ -208,6 +215,7 @@ def filled(folder: Path, commits: int = 40) -> Sample:
         )
     for index in (1, 2, 4):
         chunk(sample, index, 4)
+    conflicting(sample)
     received = START + timedelta(hours=31 * commits + 5)
     refused = Problem(where="/runs/0/measurements/3/value", expected="a finite number", found="'fast'")
     sample.submit("fastlib", None, received=received, verdict="rejected", problems=[refused] * 3, name="rejected")
@@ -278,18 +286,36 @@ def _test(sample: Sample, number: int, commits: int) -> None:
     sample.submit("fastlib", fill, received=_after(at, 6), context=Context(commit=at), format="junit-xml")
 
 
-def chunk(sample: Sample, index: int, total: int) -> None:
-    """One part of the run in chunks."""
+def chunk(
+    sample: Sample, index: int, total: int, *, group: str = "nightly-77", cases: range = range(120), folder: str = ""
+) -> None:
+    """One part of a run in chunks."""
     at = commit(3)
 
     def fill(tables: Tables) -> None:
         run = tables.run(RunFacts(title="browser conformance", commit=at, started=at.time, machine=MACHINES[0]))
-        for number in range(120):
+        for number in cases:
             status = ("pass", "ok", "pass", "timeout", "crash")[number % 5] if number % 11 == 0 else "pass"
-            run.test(where=f"/{number}", test=f"/dom/{index}/case-{number}.html", subtest="rendering", status=status)
+            run.test(
+                where=f"/{number}",
+                test=f"/dom/{folder or index}/case-{number}.html",
+                subtest="rendering",
+                status=status,
+                extra={"asserts": {"count": 3, "min": 0, "max": 2}} if number == 44 else None,
+            )
+        tables.leave_unread("/results/*/screenshots", len(cases))
 
-    context = Context(commit=at, chunk=Chunk(group="nightly-77", index=index, total=total))
-    sample.submit("conformance", fill, received=_after(at, 20 + index), context=context, name=f"chunk {index}")
+    context = Context(commit=at, chunk=Chunk(group=group, index=index, total=total))
+    name = f"{group} {index}" if group != "nightly-77" else f"chunk {index}"
+    sample.submit("conformance", fill, received=_after(at, 20 + index), context=context, name=name, format="wptreport")
+
+
+def conflicting(sample: Sample) -> str:
+    """A run of two chunks, the first of which was sent with other contents again, with a test of the second in it."""
+    chunk(sample, 1, 3, group="nightly-78")
+    chunk(sample, 2, 3, group="nightly-78")
+    chunk(sample, 1, 3, group="nightly-78", cases=range(44, 46), folder="2")
+    return sample.one("SELECT run FROM run_chunks WHERE run_group = 'nightly-78' LIMIT 1")
 
 
 def _after(at: Commit, minutes: int) -> datetime:

@@ -2,17 +2,13 @@
 
 import json
 import math
-from collections.abc import Iterator
-from typing import Any
 
-import msgspec
-import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from processor.formats.registry import FORMATS
-from schemas.tables import TABLES
+from tests.any_bytes import assert_tables_or_named_problems, is_json, json_of, places
 from tests.golden import pairs, transformed
 
 MANY = settings(
@@ -20,19 +16,6 @@ MANY = settings(
 )
 INPUTS = [(format, path.name, path.read_bytes()) for format, path, _ in pairs() if format in FORMATS]
 DECLARED = st.sampled_from(["auto", *FORMATS])
-
-
-def is_json(data: bytes) -> bool:
-    try:
-        json.loads(data)
-    except ValueError:
-        return False
-    return True
-
-
-def json_of(data: bytes) -> bytes:
-    """`data` without what stands around its JSON object: an assignment and a semicolon."""
-    return data[data.find(b"{") : data.rfind(b"}") + 1] if data.startswith(b"window.") else data
 
 
 JSON_INPUTS = [(format, json_of(data)) for format, _, data in INPUTS if is_json(json_of(data))]
@@ -52,14 +35,6 @@ values = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3)),
     max_leaves=5,
 )
-
-
-def places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """(container, key or index) of every value inside `value`."""
-    if isinstance(value, dict | list):
-        for key in list(value) if isinstance(value, dict) else range(len(value)):
-            yield value, key
-            yield from places(value[key])
 
 
 @st.composite
@@ -92,27 +67,6 @@ def changed_bytes(draw: st.DrawFn) -> tuple[str, bytes]:
     end = draw(st.integers(start, min(len(data), start + draw(st.sampled_from([0, 1, 20, len(data)])))))
     marks = st.sampled_from([b"", b"NaN", b"null", b"\xff", b'"', b"{", b"]", b"<", b"&a;", b"\\ud800", b"1" * 5000])
     return format, data[:start] + draw(st.one_of(marks, st.binary(max_size=8))) + data[end:]
-
-
-def assert_tables_or_named_problems(data: bytes, declared: str) -> None:
-    result = transformed(data, declared)
-    outcome = result.outcome
-    msgspec.json.encode(outcome)
-    assert all(problem.where and problem.expected and problem.found for problem in outcome.problems)
-    if outcome.verdict == "rejected":
-        assert any(problem.effect == "refused" for problem in outcome.problems)
-        assert result.tables is None
-        return
-    assert outcome.verdict == "accepted"
-    assert result.tables is not None
-    counts = {}
-    for name, batches in result.tables.batches.items():
-        table = pa.Table.from_batches(batches, schema=TABLES[name])
-        table.validate(full=True)
-        counts[name] = table.num_rows
-    assert counts["measurements"] == outcome.measurements
-    assert counts["tests"] == outcome.tests
-    assert counts["runs"] == outcome.runs
 
 
 @MANY

@@ -43,7 +43,20 @@ HOSTILE = [
     "[]",
     "-1",
 ]
-LISTS = ["projects", "runs", "runs/run-1-0/measurements", "runs/run-1-0/tests", "series", "submissions"]
+LISTS = [
+    "projects",
+    "runs",
+    "runs/in-chunks/chunks",
+    "runs/run-1-0/measurements",
+    "runs/run-1-0/tests",
+    "series",
+    "submissions",
+]
+DOCUMENTED = {
+    "runs/in-chunks/chunks": "runs/{run}/chunks",
+    "runs/run-1-0/measurements": "runs/{run}/measurements",
+    "runs/run-1-0/tests": "runs/{run}/tests",
+}
 
 
 def client_of(source: Any) -> Client:
@@ -83,6 +96,8 @@ def source(tmp_path: Path) -> Iterator[Source]:
     )
     for seq in range(2, 6):
         add_submission(made.current, seq, [{"values": {"b": float(seq)}}])
+    for seq, chunk in ((-1, (2, 3)), (0, (1, 3))):  # before the others, so that these stay the last received
+        add_submission(made.current, seq, [{"run": "in-chunks", "chunk": chunk}], project="chunked")
     add_submission(
         made.current,
         6,
@@ -275,7 +290,7 @@ def test_links_lead_through_the_whole_list_though_it_grows(client: Client, sourc
         assert (answer.json()["next"] is None) == (link == "")
         url = link.removeprefix("<").removesuffix('>; rel="next"')
         add_submission(source.current, 100 + len(seqs), [{}])
-    assert seqs == [5, 4, 3, 2, 1]
+    assert seqs == [5, 4, 3, 2, 1, -1]
 
 
 def test_points_lead_from_the_newest_back_to_the_oldest(client: Client) -> None:
@@ -318,8 +333,7 @@ def test_a_cursor_of_nobody_is_refused(client: Client, path: str) -> None:
 def test_no_value_of_any_parameter_breaks_a_list(client: Client, path: str) -> None:
     """Each either is refused or only narrows what there is."""
     schema = client.get("/api/v1/openapi.json").json()
-    documented = {"runs/run-1-0/measurements": "runs/{run}/measurements", "runs/run-1-0/tests": "runs/{run}/tests"}
-    parameters = schema["paths"]["/api/v1/" + documented.get(path, path)]["get"].get("parameters", [])
+    parameters = schema["paths"]["/api/v1/" + DOCUMENTED.get(path, path)]["get"].get("parameters", [])
     url = "/api/v1/" + path.format(series=series_of(client))
     everything = client.get(url).json()["items"]
     for name in [one["name"] for one in parameters if one["in"] == "query"]:
@@ -412,7 +426,7 @@ def test_a_stored_submission_is_received_before_the_log_has_it(client: Client, s
 
 def test_status_counts_states_and_carries_the_servers_facts(client: Client) -> None:
     status = client.get("/api/v1/status").json()
-    assert status["states"] == {"announced": 0, "accepted": 5, "rejected": 1, "quarantined": 0}
+    assert status["states"] == {"announced": 0, "accepted": 7, "rejected": 1, "quarantined": 0}
     assert (status["submissions_seq"], status["outcomes_seq"], status["facts"]) == (6, 6, {"loop": "ok"})
 
 
@@ -449,14 +463,7 @@ def test_web_pages_from_elsewhere_may_read_answers_and_errors(client: Client) ->
 
 def test_the_description_names_every_field_that_is_answered(client: Client) -> None:
     schema = client.get("/api/v1/openapi.json").json()
-    documented = {
-        "/api/v1/runs": "/api/v1/runs",
-        "/api/v1/runs/{run}/measurements": "/api/v1/runs/run-1-0/measurements",
-        "/api/v1/runs/{run}/tests": "/api/v1/runs/run-1-0/tests",
-        "/api/v1/series": "/api/v1/series",
-        "/api/v1/projects": "/api/v1/projects",
-        "/api/v1/submissions": "/api/v1/submissions",
-    }
+    documented = {f"/api/v1/{DOCUMENTED.get(path, path)}": f"/api/v1/{path}" for path in LISTS}
     components = schema["components"]["schemas"]
     for path, url in documented.items():
         content = schema["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]

@@ -129,6 +129,52 @@ class TestPytestBenchmark:
             started = run_of(transformed(pytest_file(datetime=text)))["started"]
             assert started.isoformat() == "2026-01-02T03:04:05+00:00"
 
+    def test_what_reaches_no_column_is_in_the_loss_report(self) -> None:
+        item = {
+            "fullname": "f",
+            "cprofile": [{"function_name": "f", "cumtime": 1.0}],
+            "stats": {"median": 1, "iqr_outliers": 2, "stddev_outliers": 3, "skew": 0.5},
+            "plugin": 1,
+        }
+        result = transformed(
+            pytest_file(
+                item,
+                item,
+                machine_info={"user": "jo", "username": "jo", "node": "n"},
+                commit_info={"id": "c", "author": "Jo Doe", "message": "Say hello\n\nat length", "a/b": 1},
+                foo="bar",
+            )
+        )
+        assert result.outcome.unread == {
+            "/benchmarks/*/cprofile": 2,
+            "/benchmarks/*/plugin": 2,
+            "/benchmarks/*/stats/skew": 2,
+            "/commit_info/a~1b": 1,
+            "/commit_info/author": 1,
+            "/foo": 1,
+            "/machine_info/user": 1,
+            "/machine_info/username": 1,
+        }
+        assert json.loads(measured(result)[0]["extra"]) == {"iqr_outliers": 2, "stddev_outliers": 3}
+        assert run_of(result)["commit_subject"] == "Say hello"
+
+    def test_a_field_that_nobody_knows_changes_no_row(self) -> None:
+        """A file with nothing unknown in it is decoded at once, others one benchmark after the other."""
+        item = {
+            "fullname": "t[1]",
+            "name": "t[1]",
+            "param": "1",
+            "params": {"n": 1},
+            "group": "g",
+            "options": {"timer": "perf_counter"},
+            "extra_info": {"a": [1]},
+            "stats": {"min": 1, "median": 2, "rounds": 2, "data": [1, 3], "outliers": "0;0", "ops": 0.5},
+        }
+        facts = {"machine_info": {"cpu": {"count": 4}}, "datetime": "2026-01-02T03:04:05", "version": "5.0.0"}
+        known, unknown = pytest_file(item, item, **facts), pytest_file(item, {**item, "x": 1}, **facts)
+        for table in ("runs", "measurements"):
+            assert rows_of(transformed(known), table) == rows_of(transformed(unknown), table)
+
 
 class TestGoogleBenchmark:
     def test_repetitions_are_samples_of_one_measurement_also_when_interleaved(self) -> None:
@@ -229,6 +275,19 @@ class TestGoogleBenchmark:
         result = transformed(json.dumps({"benchmarks": [google_row("a", 1)]}).encode())
         assert (result.outcome.format, len(measured(result))) == ("google-benchmark", 1)
 
+    def test_what_reaches_no_column_is_in_the_loss_report(self) -> None:
+        aggregates = [
+            {**google_row(f"a_{name}", 1), "run_name": "a", "run_type": "aggregate", "aggregate_name": name}
+            for name in ("mean", "cv", "p99")
+        ]
+        row = google_row("a", 1, family_index=3, repetition_index=0, text="kept", nested={"kept": True})
+        document = json.loads(google_file(row, *aggregates, num_cpus="many", host_name="h"))
+        result = transformed(json.dumps({**document, "footer": 1}).encode())
+        assert result.outcome.unread == {"/benchmarks/*_cv": 1, "/benchmarks/*_mean": 1, "/footer": 1}
+        extra = {"family_index": 3, "repetition_index": 0, "text": "kept", "nested": {"kept": True}}
+        assert json.loads(measured(result)[0]["extra"]) == extra
+        assert json.loads(run_of(result)["machine"]) == {"host_name": "h", "num_cpus": "many"}
+
 
 class TestGithubActionBenchmark:
     @pytest.mark.parametrize(
@@ -319,6 +378,41 @@ class TestGithubActionBenchmark:
         result = transformed(b'[{"name": "a", "unit": "s", "value": 1}]')
         assert run_of(result)["commit"] == "c" * 40
         assert measured(result)[0]["better"] == ""
+
+    def test_what_reaches_no_column_is_in_the_loss_report(self) -> None:
+        person = {"name": "Jo Doe"}
+        commit = {"id": "c", "message": "a\n\nb", "author": person, "committer": {}, "distinct": True, "tree_id": "t"}
+        urls = ["https://example.org/r/commit/c", "https://example.org/r/c"]
+        entries = [entry(commit={**commit, "url": url, "sponsor": 1}) for url in urls]
+        entries += [
+            entry(benches=[{"name": "a", "value": 1, "os": "x"}, {"name": "b", "value": 2, "os": ""}], by=person)
+        ]
+        document = {"entries": {"s": entries}, "repoUrl": "https://example.org/r", "lastUpdate": 1, "x": {}, "y": 1}
+        result = transformed(json.dumps(document).encode())
+        assert result.outcome.unread == {
+            "/entries/*/*/benches/*/os": 1,
+            "/entries/*/*/by": 1,
+            "/entries/*/*/commit/author": 2,
+            "/entries/*/*/commit/distinct": 2,
+            "/entries/*/*/commit/message (beyond its first line)": 2,
+            "/entries/*/*/commit/sponsor": 2,
+            "/entries/*/*/commit/tree_id": 2,
+            "/entries/*/*/commit/url": 1,
+            "/lastUpdate": 1,
+            "/y": 1,
+        }
+        assert [dict(run["labels"])["repository"] for run in rows_of(result, "runs")] == ["https://example.org/r"] * 3
+
+    def test_an_address_of_the_repository_that_is_no_text_is_counted(self) -> None:
+        result = transformed(json.dumps({"entries": {"s": [entry()]}, "repoUrl": ["a"]}).encode())
+        assert (result.outcome.runs, result.outcome.unread["/repoUrl"]) == (1, 1)
+
+    def test_an_unknown_field_of_a_bare_array_is_counted_and_its_row_is_the_same(self) -> None:
+        plain, more = (
+            transformed(json.dumps([{"name": "a", "unit": "s", "value": 1, **x}]).encode()) for x in ({}, {"p": 1})
+        )
+        assert (plain.outcome.unread, more.outcome.unread) == ({}, {"/*/p": 1})
+        assert rows_of(plain, "measurements") == rows_of(more, "measurements")
 
     def test_a_suite_with_a_slash_is_escaped_in_the_pointer(self) -> None:
         assert transformed(history(5, suite="a/b~c")).outcome.problems[0].where == "/entries/a~1b~0c/0"

@@ -1,16 +1,20 @@
 """The documents say what the code does: settings, commands, formats, columns, files."""
 
+import importlib
 import re
 import subprocess
+import textwrap
 from dataclasses import fields
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from infra.settings import Settings
 from processor.formats.registry import FORMATS
 from runfeed import COMMANDS, cli
+from tests.golden import rows_of, transformed
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted(
@@ -84,3 +88,56 @@ def test_make_targets_in_documents_exist() -> None:
             )
         )
         assert named <= targets, document
+
+
+def test_the_format_of_the_recipe_works_as_it_stands_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One module, one line: then its files are found and read, with their losses and problems."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    block = re.search(r'^       """speed-log:.*?^       \)$', text, re.M | re.S)
+    assert block
+    module = tmp_path / "speed_log.py"
+    module.write_text(textwrap.dedent(block[0]))
+    monkeypatch.syspath_prepend(tmp_path)
+    format = importlib.import_module("speed_log").FORMAT
+    monkeypatch.setitem(FORMATS, format.id, format)
+    made = transformed(format.example.encode())
+    assert (made.outcome.format, made.outcome.verdict, made.outcome.unread) == ("speed-log", "accepted", {})
+    [row] = rows_of(made, "measurements")
+    assert (row["benchmark"], row["value"], row["samples"], row["better"]) == ("parse", 0.255, [0.25, 0.26], "lower")
+    more = transformed(b'{"suite": "s", "host": "h", "timings": [{"name": "a", "seconds": [1], "cpu": 2}]}')
+    assert more.outcome.unread == {"/host": 1, "/timings/*/cpu": 1}
+    none = transformed(b'{"suite": "s", "timings": [{"name": "a", "seconds": []}]}')
+    assert [str(problem) for problem in none.outcome.problems] == [
+        "/timings/0/seconds: expected at least one number, found none"
+    ]
+
+
+LENIENT = {
+    "asv": {"Result"},  # made by the format itself, of either version's fields
+    "blender-opendata": {"Scenes"},  # tells the schema's versions apart; each is then read by its own struct
+    "google-benchmark": {"Row"},  # unknown fields are counters, and read as such
+    "k6": {
+        "Submetric",
+        "MetricData",
+        "MetricLine",
+        "PointData",
+        "PointLine",
+        "CheckTags",
+    },  # a point's tags are many, few count
+}
+"""Structs that let unknown fields pass, and why nothing is lost in silence all the same."""
+
+
+def test_every_struct_that_formats_read_with_names_what_it_does_not_know() -> None:
+    """Else a field could be lost without being counted."""
+    for id, format in FORMATS.items():
+        module = importlib.import_module(format.read.__module__)
+        lenient = {
+            name
+            for name, one in vars(module).items()
+            if isinstance(one, type)
+            and issubclass(one, msgspec.Struct)
+            and one.__module__ == module.__name__
+            and not one.__struct_config__.forbid_unknown_fields
+        }
+        assert lenient == LENIENT.get(id, set()), id

@@ -68,17 +68,17 @@ def test_an_empty_file_is_rejected(format: str) -> None:
 @pytest.mark.parametrize(
     ("data", "found"),
     [
-        (b"hello", "text that starts b'hello'"),
+        (b"hello", "text that starts 'hello'"),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 100, "text that starts"),
         (b'{"some": "JSON", "of": "nobody"}', "JSON object with keys of, some"),
         (b'["results"]', "JSON array"),
         (b"[]", "JSON array"),
         (b"{}", "JSON object"),
-        (b"5", "text that starts b'5'"),
+        (b"5", "text that starts '5'"),
         (b"<html><body/></html>", "XML with root element 'html'"),
         (b"<!-- never closed", "XML with root element ''"),
         (b" \n\t ", "text that starts"),
-        (b"\xef\xbb\xbf", "text that starts b''"),
+        (b"\xef\xbb\xbf", "text that starts ''"),
     ],
 )
 def test_an_unknown_format_is_rejected_by_what_it_looks_like(data: bytes, found: str) -> None:
@@ -325,7 +325,7 @@ def test_a_refusal_is_named_behind_any_number_of_flags() -> None:
     outcome = outcome_of(wptreport_with(odd + ', {"status": "OK"}, {"status": "OK"}'))
     assert outcome.verdict == "rejected"
     assert (len(outcome.problems), outcome.problems_total) == (MAX_PROBLEMS, MAX_PROBLEMS + 52)
-    assert [problem.effect for problem in outcome.problems] == ["kept"] * (MAX_PROBLEMS - 2) + ["refused"] * 2
+    assert sorted(problem.effect for problem in outcome.problems) == ["kept"] * (MAX_PROBLEMS - 2) + ["refused"] * 2
     many = b"<testsuite>" + b'<testcase name="a" status="odd"/>' * 200
     assert "well-formed XML" in rejected(many)
 

@@ -17,7 +17,8 @@ from dashboard_api import loader as loader_module
 from dashboard_api.dashboard import Dashboard
 from dashboard_api.database import Database
 from processor.decode import DecodeLimits
-from processor.lake import publish_outcome, write_parts
+from processor.lake import publish_outcome, write_part
+from processor.part import make_parts
 from processor.rebuild import Rebuild
 from processor.transform import transform
 from schemas import keys
@@ -78,7 +79,8 @@ def revise(
         result = transform(body or b"nonsense", submission, one.seq, DecodeLimits())
         submissions.append(result.outcome)
         if result.tables is not None:
-            parts = write_parts(chain.buckets.public, 1, first, last, result.tables.batches)
+            made = make_parts(result.tables.batches)
+            parts = [write_part(chain.buckets.public, 1, first, last, part) for part in made]
     assert publish_outcome(
         chain.buckets,
         1,

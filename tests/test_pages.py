@@ -24,7 +24,7 @@ from dashboard_api.pages import page_routes
 from dashboard_api.rendering import CONTENT_SECURITY_POLICY
 from processor.tables import RunFacts, Tables
 from schemas import keys
-from schemas.records import Blob, Commit, Context, Problem, Project, Submission
+from schemas.records import Blob, Chunk, Commit, Context, Problem, Project, Submission
 from tests import sample_dashboard
 from tests.browser import served
 from tests.sample_dashboard import START, Sample
@@ -82,10 +82,12 @@ def some_pages(sample: Sample) -> list[str]:
         f"/runs/{run_with_tests(sample)}",
         f"/runs/{sample.one('SELECT run FROM runs WHERE measurements > 1 LIMIT 1')}",
         f"/runs/{chunked_run(sample)}",
+        f"/runs/{conflicting_run(sample)}",
         f"/series/{slowed_series(sample)}",
         "/submissions",
         f"/submissions/{sample.submissions['rejected']}",
         f"/submissions/{sample.submissions['under way']}",
+        f"/submissions/{sample.submissions['chunk 2']}",
     ]
 
 
@@ -95,6 +97,10 @@ def run_with_tests(sample: Sample) -> str:
 
 def chunked_run(sample: Sample) -> str:
     return sample.one("SELECT run FROM run_chunks LIMIT 1")
+
+
+def conflicting_run(sample: Sample) -> str:
+    return sample.one("SELECT run FROM run_chunks WHERE run_group = 'nightly-78' LIMIT 1")
 
 
 def slowed_series(sample: Sample) -> str:
@@ -224,14 +230,91 @@ def test_a_run_in_chunks_says_what_is_missing_until_it_is_whole(tmp_path: Path) 
         sample.finish()
         shown = text_of(page_of(client, url))
         assert "Partial run" not in shown
-        assert "4 of 4" in shown
+        assert "4 of 4 ✓complete" in shown
+        assert "Tests 480" in shown
+        sample_dashboard.chunk(sample, 2, 4)
+        sample.finish()
+        shown = text_of(page_of(client, url))
+        assert "4 of 4 ✓complete" in shown
+        assert "sent again, counts once" in shown
         assert "Tests 480" in shown
         sample_dashboard.chunk(sample, 2, 5)
         sample.finish()
-        shown = text_of(page_of(client, url))
-        assert "sent more than once: 2" in shown
-        assert "different totals: 4, 5" in shown
+        page = page_of(client, url)
+        assert "Conflict: the chunks of this run contradict each other in 1 thing" in text_of(page)
+        [conflict] = page.xpath("//section[@aria-labelledby='conflicts']//tbody/tr")
+        assert text_of(conflict).startswith("How many chunks there are")
+        assert [text_of(one)[:2] for one in conflict.xpath(".//li")] == ["4 ", "5 "]
     sample.opened.close()
+
+
+def test_a_run_page_names_each_conflict_with_the_submissions_that_disagree(
+    client: TestClient[Litestar], sample: Sample
+) -> None:
+    page = page_of(client, f"/runs/{conflicting_run(sample)}")
+    rows = page.xpath("//section[@aria-labelledby='conflicts']//tbody/tr")
+    told = [text_of(row.find("th")) for row in rows]
+    assert told == [
+        "Chunk 1 was sent with different contents",
+        "A test in two chunks/dom/2/case-44.htmlrendering",
+        "A test in two chunks/dom/2/case-45.htmlrendering",
+    ]
+    assert all(len(row.xpath(".//li/a[starts-with(@href, '/submissions/')]")) == 2 for row in rows)
+    assert len(page.xpath("//section[@aria-labelledby='chunks']//tbody/tr")) == 3
+    assert "Partial run: 2 of 3 chunks are here. Missing: 3." in text_of(page)
+
+
+@pytest.mark.parametrize("url", ["/runs", "/runs?project=conformance", "/projects/conformance", "/submissions/{chunk}"])
+def test_no_list_shows_a_partial_or_conflicting_run_as_a_complete_one(
+    client: TestClient[Litestar], sample: Sample, url: str
+) -> None:
+    names = {f"/runs/{chunked_run(sample)}": "3 of 4 chunks", f"/runs/{conflicting_run(sample)}": "!conflict"}
+    page = page_of(client, url.format(chunk=sample.submissions["chunk 2"]))
+    for run, badge in names.items():
+        cells = page.xpath(f"//th[a[@href='{run}']]")
+        assert cells or "submissions" in url
+        assert all(badge in text_of(cell) for cell in cells)
+
+
+def test_a_comparison_with_a_run_that_is_not_complete_says_so(client: TestClient[Litestar], sample: Sample) -> None:
+    shown = text_of(page_of(client, "/projects/conformance"))
+    assert "is in conflict with itself: what it does not hold counts neither as fixed nor as passed" in shown
+    assert "browser conformance has no complete run before; it is compared with one that is partial" in shown
+    assert "no complete run before" not in text_of(page_of(client, "/projects/fastlib"))
+
+
+def test_a_series_marks_values_of_runs_that_are_not_complete(blank: Sample) -> None:
+    def fill(tables: Tables) -> None:
+        run = tables.run(RunFacts(title="one"))
+        run.measurement(where="/0", benchmark="one", metric="m", value=1.0 + tables.seq)
+
+    for index in (1, 2):
+        context = Context(chunk=Chunk(group=f"g{index}", index=1, total=2))
+        blank.submit("new", fill, received=START + timedelta(days=index), context=context)
+    blank.submit("new", fill, received=START + timedelta(days=3))
+    blank.finish()
+    with TestClient(make_app(blank)) as client:
+        rows = page_of(client, f"/series/{blank.one('SELECT series FROM series')}").xpath("//tbody/tr/th")
+        assert ["◔partial" in text_of(row) for row in rows] == [False, True, True]
+        assert "2 incomplete" in text_of(page_of(client, "/projects/new"))
+
+
+def test_what_a_test_says_besides_is_folded_away(client: TestClient[Litestar], sample: Sample) -> None:
+    page = page_of(client, f"/runs/{chunked_run(sample)}?status=all&q=case-44.html")
+    folded = page.xpath("//section[@aria-labelledby='tests']//details[@class='extra' and not(@open)]")
+    assert len(folded) == 3
+    assert '{"asserts":{"count":3,"max":2,"min":0}}' in text_of(folded[0])
+
+
+def test_a_run_offers_the_formats_that_can_carry_it(client: TestClient[Litestar], sample: Sample) -> None:
+    def offered(run: str) -> list[str]:
+        links = page_of(client, f"/runs/{run}").xpath("//a[contains(@href, '/export?')]/@href")
+        assert all(client.get(link).status_code == 200 for link in links)
+        return [link.partition("as=")[2] for link in links]
+
+    assert offered(run_with_tests(sample)) == ["junit", "ctrf", "csv", "parquet"]
+    measured = sample.one("SELECT run FROM runs WHERE measurements > 1 LIMIT 1")
+    assert offered(measured) == ["pytest-benchmark", "bmf", "csv", "parquet"]
 
 
 def test_a_run_sent_again_points_to_the_first_and_counts_once(client: TestClient[Litestar], sample: Sample) -> None:
@@ -276,6 +359,18 @@ def test_a_submission_shows_its_way_and_every_problem(client: TestClient[Litesta
     assert [text_of(step) for step in page.xpath("//*[@class='way']//b")] == ["received", "announced", "processed"]
     assert page.xpath("//script[contains(@src, 'submission')]")
     assert "our fault" in text_of(page_of(client, f"/submissions/{sample.submissions['quarantined']}"))
+
+
+def test_a_submission_lists_the_fields_that_reached_no_column_and_where_they_still_are(
+    client: TestClient[Litestar], sample: Sample
+) -> None:
+    page = page_of(client, f"/submissions/{sample.submissions['chunk 2']}")
+    [row] = page.xpath("//section[@aria-labelledby='unread']//tbody/tr")
+    assert [text_of(cell) for cell in row] == ["/results/*/screenshots", "120"]
+    [link] = page.xpath("//section[@aria-labelledby='unread']/p/a/@href")
+    assert link.startswith("/blobs/")
+    rejected = page_of(client, f"/submissions/{sample.submissions['rejected']}")
+    assert not rejected.xpath("//section[@aria-labelledby='unread']")
 
 
 def test_a_submission_that_is_stored_but_not_announced_is_received(blank: Sample) -> None:
@@ -360,7 +455,11 @@ def hostile(blank: Sample) -> Sample:
                 where="/0", benchmark=HOSTILE, metric=metric, unit=HOSTILE, params={HOSTILE: HOSTILE}, value=1.0,
                 benchmark_version=HOSTILE,
             )  # fmt: skip
-        run.test(where="/1", test=HOSTILE, subtest=HOSTILE, status="fail", message=HOSTILE, expected=HOSTILE)
+        run.test(
+            where="/1", test=HOSTILE, subtest=HOSTILE, status="fail", message=HOSTILE, expected=HOSTILE,
+            extra={HOSTILE: HOSTILE},
+        )  # fmt: skip
+        tables.leave_unread(HOSTILE)
         run.test(where="/2", test=HOSTILE, subtest="odd", status=HOSTILE)
 
     problem = Problem(where=HOSTILE, expected=HOSTILE, found=HOSTILE, effect="kept")

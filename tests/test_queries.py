@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dashboard_api import queries
+from dashboard_api import chunks, in_place, queries, repeats, summaries
 from dashboard_api.database import Database, Snapshot
 from dashboard_api.queries import RunFilter
 from dashboard_api.resources import Page
@@ -69,8 +69,11 @@ def test_a_chunked_run_is_one_run_whose_rows_are_listed_once_each(database: Data
     )
     add_submission(database, 3, [{"values": {"b": 9.0}}])
 
-    chunks = ask(database, queries.run, "whole")
-    assert [(one.seq, one.chunk, one.chunks) for one in chunks] == [(2, 1, 2), (4, 2, 2)]
+    sent = ask(database, chunks.chunks, "whole", 10)
+    assert [(one.seq, one.chunk, one.chunks) for one in sent] == [(2, 1, 2), (4, 2, 2)]
+    run = ask(database, queries.run, "whole")
+    assert (run.completeness, run.measurements, run.seq) == ("complete", 7, 2)
+    assert [one.run for one in ask(database, queries.runs, RunFilter(), 10).items] == ["run-3-0", "whole"]
     rows = walk(database, lambda snapshot, at: queries.run_measurements(snapshot, "whole", 2, at))
     assert [(row.seq, row.benchmark, row.value) for row in rows] == [(2, "a", 2.0), *[(2, "b", 1.0)] * 3] + [
         (4, "b", 1.0)
@@ -130,7 +133,7 @@ def test_a_run_sent_again_counts_once(database: Database) -> None:
     assert [point.run for point in ask(database, queries.points, line.series)] == ["run-1-0", "run-2-1"]
     [project] = ask(database, queries.projects)
     assert (project.runs, project.measurements, project.tests, project.series) == (2, 2, 1, 1)
-    assert ask(database, queries.run, "run-2-0")[0].duplicate_of == "run-1-0"
+    assert ask(database, queries.run, "run-2-0").duplicate_of == "run-1-0"
 
 
 def test_points_are_in_the_order_of_commits_then_starts_then_receipts(database: Database) -> None:
@@ -215,3 +218,209 @@ def test_samples_are_given_only_if_asked_for(database: Database) -> None:
     [without] = ask(database, queries.run_measurements, "run-1-0", 10).items
     [with_them] = ask(database, queries.run_measurements, "run-1-0", 10, samples=True).items
     assert (without.samples, with_them.samples, without.n) == (None, [1.0, 2.0], 2)
+
+
+# --- runs in chunks ---
+
+
+def results_of(*names: str, status: str = "pass") -> list[dict[str, Any]]:
+    return [{"test": name, "status": status} for name in names]
+
+
+def levels(database: Database) -> dict[str, str]:
+    return {one.run: one.completeness for one in ask(database, queries.runs, RunFilter(), 100).items}
+
+
+def test_a_run_in_chunks_is_partial_until_each_number_is_here(database: Database) -> None:
+    times = [START + timedelta(hours=n) for n in range(6)]
+    for seq, number in ((1, 3), (2, 1)):
+        one = {"run": "whole", "chunk": (number, 3), "results": results_of(f"a{number}", f"b{number}"), "passed": 2}
+        started = times[number]
+        add_submission(database, seq, [one | {"started": started, "finished": started + timedelta(minutes=5)}])
+    run = ask(database, queries.run, "whole")
+    assert (run.completeness, run.chunks_present, run.chunks_expected, run.chunks_missing) == ("partial", 2, 3, [2])
+    assert (run.started, run.finished) == (times[1], times[3] + timedelta(minutes=5))
+    assert (run.tests, run.passed, run.received) == (4, 4, START + timedelta(minutes=1))
+    add_submission(database, 3, [{"run": "whole", "chunk": (2, 3), "results": results_of("a2")}])
+    run = ask(database, queries.run, "whole")
+    assert (run.completeness, run.chunks_present, run.chunks_missing, run.tests) == ("complete", 3, [], 5)
+    assert ask(database, chunks.completeness, "whole").conflicts_total == 0
+
+
+def test_a_run_that_came_in_one_file_is_complete(database: Database) -> None:
+    add_submission(database, 1, [{}])
+    run = ask(database, queries.run, "run-1-0")
+    assert (run.completeness, run.chunks_present, run.chunks_missing) == ("complete", None, None)
+    assert ask(database, chunks.completeness, "run-1-0").completeness == "complete"
+    assert ask(database, chunks.chunks, "run-1-0", 10) == []
+
+
+def test_a_total_of_two_thousand_million_chunks_lists_a_hundred_missing(database: Database) -> None:
+    add_submission(database, 1, [{"run": "huge", "chunk": (2_000_000_000, 2_000_000_000)}])
+    run = ask(database, queries.run, "huge")
+    assert (run.chunks_expected, run.chunks_missing) == (2_000_000_000, list(range(1, 101)))
+
+
+def test_one_number_with_different_contents_is_a_conflict_and_the_same_content_again_is_none(
+    database: Database,
+) -> None:
+    one = {"run": "r", "chunk": (1, 1), "results": results_of("a", "b"), "failed": 0}
+    add_submission(database, 1, [one | {"digest": "first"}])
+    add_submission(database, 2, [one | {"digest": "first", "duplicate_of": "r"}])
+    assert levels(database) == {"r": "complete"}
+    assert ask(database, queries.run, "r").tests == 2, "what was sent again counts once"
+    assert len(walk(database, lambda it, at: queries.run_tests(it, "r", 1, at))) == 2
+    assert ask(database, summaries.test_counts, "r") == {"pass": 2}
+    assert [row.repeats for row in ask(database, chunks.chunks, "r", 9)] == [False, True]
+    add_submission(database, 3, [one | {"digest": "second", "results": results_of("a", "b", status="fail")}])
+    found = ask(database, chunks.completeness, "r")
+    assert levels(database) == {"r": found.completeness} == {"r": "conflict"}
+    [conflict] = found.conflicts
+    assert (conflict.kind, conflict.name, conflict.values) == ("chunk", "1", ["first", "second"])
+    assert conflict.submissions == [submission_id(1), submission_id(3)]
+    assert ask(database, queries.run, "r").tests == 4, "nobody can say which is right, so both count"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kind"),
+    [
+        ({}, {"chunk": (2, 3)}, "total"),
+        ({"title": "a"}, {"title": "b"}, "title"),
+        ({"commit": "a"}, {"commit": "b"}, "commit"),
+        ({"branch": "a"}, {"branch": "b"}, "branch"),
+        ({}, {"environment": "f", "environment_title": "desk"}, "environment"),
+        ({}, {"format": "junit"}, "format"),
+        ({"labels": {"os": "a"}}, {"labels": {"os": "b"}}, "label"),
+        ({"labels": {"os": "a"}}, {"labels": {"cc": "b"}}, None),
+        ({"labels": {"build_id": "1", "ci.job-url": "x"}}, {"labels": {"build_id": "2", "ci.job-url": "y"}}, None),
+        ({"labels": {"shard": "1"}}, {"labels": {"shard": "2"}}, None),
+        ({"title": "a", "commit": "c"}, {"title": None, "commit": None}, None),
+    ],
+)
+def test_chunks_that_contradict_each_other_are_a_conflict_and_silence_is_none(
+    database: Database, first: dict[str, Any], second: dict[str, Any], kind: str | None
+) -> None:
+    add_submission(database, 1, [{"run": "r", "chunk": (1, 2), **first}])
+    add_submission(database, 2, [{"run": "r", "chunk": (2, 2), **second}])
+    found = ask(database, chunks.completeness, "r")
+    assert [one.kind for one in found.conflicts] == ([kind] if kind else [])
+    assert levels(database) == {"r": "conflict" if kind else "complete"}
+
+
+def test_a_test_in_two_chunks_is_a_conflict_named_with_both_submissions(database: Database) -> None:
+    twice = [{"test": "t", "subtest": "s", "status": "pass"}]
+    add_submission(database, 1, [{"run": "r", "chunk": (1, 3), "results": [*twice, *twice, *results_of("t", "u")]}])
+    assert levels(database) == {"r": "partial"}, "one chunk may hold a test several times"
+    add_submission(database, 2, [{"run": "r", "chunk": (2, 3), "results": results_of("v")}])
+    add_submission(database, 3, [{"run": "other", "chunk": (1, 1), "results": results_of("u")}])
+    assert set(levels(database).values()) == {"partial", "complete"}
+    add_submission(
+        database, 4, [{"run": "r", "chunk": (3, 3), "results": [{**twice[0], "status": "fail"}, *results_of("u")]}]
+    )
+    found = ask(database, chunks.completeness, "r")
+    assert [(one.name, one.subtest, one.values) for one in found.conflicts] == [
+        ("t", "s", ["pass", "pass", "fail"]),
+        ("u", None, ["pass", "pass"]),
+    ]
+    assert found.conflicts[1].submissions == [submission_id(1), submission_id(4)]
+    assert levels(database) == {"r": "conflict", "other": "complete"}
+
+
+def test_many_tests_in_two_chunks_are_all_counted_and_few_named(database: Database) -> None:
+    names = [f"t{n}" for n in range(300)]
+    add_submission(database, 1, [{"run": "r", "chunk": (1, 2), "results": results_of(*names)}])
+    add_submission(database, 2, [{"run": "r", "chunk": (2, 2), "results": results_of(*names)}])
+    found = ask(database, chunks.completeness, "r")
+    assert (found.conflicts_total, len(found.conflicts)) == (300, 50)
+    assert [one.name for one in found.conflicts[:3]] == ["t0", "t1", "t2"]
+
+
+def test_points_and_series_tell_how_complete_their_run_is(database: Database) -> None:
+    add_submission(database, 1, [{"values": {"b": 1.0}}])
+    add_submission(database, 2, [{"run": "r", "chunk": (1, 2), "values": {"b": 2.0}}])
+    [line] = ask(database, queries.find_series).items
+    assert line.last_completeness == "partial"
+    points = ask(database, queries.points, line.series)
+    assert [point.completeness for point in points] == ["complete", "partial"]
+    recent = ask(database, summaries.recent, [line.series])[line.series]
+    assert recent.completeness == ["complete", "partial"]
+
+
+def test_failing_tests_are_compared_with_a_complete_run_and_absence_from_a_partial_one_fixes_nothing(
+    database: Database,
+) -> None:
+    day = [START + timedelta(days=n) for n in range(5)]
+
+    def nightly(seq: int, run: str, chunk: tuple[int, int], **of: Any) -> None:
+        given = {"run": run, "chunk": chunk, "started": day[seq], "results": of["results"]}
+        add_submission(database, seq, [given | {"failed": 1}])
+
+    nightly(1, "whole", (1, 1), results=results_of("kept", "lost", status="fail") + results_of("new", "fine"))
+    nightly(2, "part", (2, 2), results=results_of("elsewhere"))
+    nightly(3, "newest", (1, 2), results=results_of("kept", "new", status="fail") + results_of("fine"))
+    [suite] = ask(database, summaries.suites, "engine")
+    assert (suite.run, suite.completeness, suite.previous, suite.previous_completeness) == (
+        "newest", "partial", "whole", "complete",
+    )  # fmt: skip
+    failing = ask(database, summaries.failing, [suite], 10)
+    assert [(line.test, line.before) for line in failing] == [("new", "pass"), ("kept", "fail")]
+    assert ask(database, summaries.fixed, [suite], 10) == [], "lost may be in the chunk that is missing"
+    nightly(4, "newest", (2, 2), results=results_of("fine2"))
+    [suite] = ask(database, summaries.suites, "engine")
+    assert suite.completeness == "complete"
+    assert [line.test for line in ask(database, summaries.fixed, [suite], 10)] == ["lost"]
+
+
+def test_without_a_complete_run_before_the_comparison_says_so(database: Database) -> None:
+    add_submission(database, 1, [{"run": "part", "chunk": (1, 2), "results": results_of("a")}])
+    add_submission(database, 2, [{"results": results_of("a")}])
+    [suite] = ask(database, summaries.suites, "engine")
+    assert (suite.previous, suite.previous_completeness) == ("part", "partial")
+
+
+def test_paging_lists_a_run_in_chunks_once_where_its_first_chunk_is(database: Database) -> None:
+    for seq in range(1, 9):
+        chunked = {"run": f"c{seq % 2}", "chunk": (seq, 8)}
+        add_submission(database, seq, [chunked, {}])
+    shown = walk(database, lambda it, at: queries.runs(it, RunFilter(), 3, at))
+    assert [one.run for one in shown] == [f"run-{n}-1" for n in range(8, 2, -1)] + [
+        "run-2-1", "c0", "run-1-1", "c1",
+    ]  # fmt: skip
+    assert [one.chunks_present for one in shown if one.run == "c0"] == [4]
+
+
+def test_a_run_of_which_one_chunk_repeats_another_run_is_no_duplicate(database: Database) -> None:
+    add_submission(database, 1, [{"run": "a", "chunk": (1, 1)}])
+    add_submission(database, 2, [{"run": "b", "chunk": (1, 2), "duplicate_of": "a"}])
+    assert ask(database, queries.run, "b").duplicate_of == "a"
+    add_submission(database, 3, [{"run": "b", "chunk": (2, 2)}])
+    assert ask(database, queries.run, "b").duplicate_of is None
+    found = ask(database, queries.runs, RunFilter(duplicates=False), 10).items
+    assert [one.run for one in found] == ["b", "a"]
+
+
+def test_what_a_revision_takes_away_conflicts_no_longer(database: Database) -> None:
+    add_submission(database, 1, [{"run": "r", "chunk": (1, 2), "results": results_of("t")}])
+    add_submission(database, 2, [{"run": "r", "chunk": (2, 2), "results": results_of("t")}])
+    assert levels(database) == {"r": "conflict"}
+    for table in ("runs", "run_chunks", "tests"):
+        database.writer.execute(f"DELETE FROM {table} WHERE seq = 2")
+    repeats.find(database.writer, in_place.folder_of(database.path), first=2, last=2, revised=True)
+    assert levels(database) == {"r": "partial"}
+
+
+def test_the_loss_report_is_answered(database: Database) -> None:
+    add_submission(database, 1, unread={"/benchmarks/*/cprofile": 3, "<b>": 1})
+    add_submission(database, 2)
+    assert ask(database, queries.submission, submission_id(1)).unread == {"/benchmarks/*/cprofile": 3, "<b>": 1}
+    assert ask(database, queries.submission, submission_id(2)).unread == {}
+
+
+def test_a_suite_counts_all_of_a_run_of_which_one_chunk_is_as_in_another(database: Database) -> None:
+    """Without a time in the file, a chunk in which nothing has changed is the same on two days."""
+    add_submission(database, 1, [{"run": "a", "chunk": (1, 2), "results": results_of("t")}])
+    add_submission(database, 2, [{"run": "a", "chunk": (2, 2), "results": results_of("u", status="fail")}])
+    add_submission(database, 3, [{"run": "b", "chunk": (1, 2), "results": results_of("t"), "duplicate_of": "a"}])
+    add_submission(database, 4, [{"run": "b", "chunk": (2, 2), "results": results_of("u")}])
+    [suite] = ask(database, summaries.suites, "engine")
+    assert (suite.run, suite.tests, suite.completeness, suite.previous) == ("b", 2, "complete", "a")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -179,15 +180,14 @@ def test_the_generated_report_gives_as_many_rows_as_its_maker_says(tmp_path: Any
     assert [(row["test"], row["subtest"]) for row in rows] == names
 
 
-def test_rows_of_several_batches_are_the_files_rows_in_order() -> None:
-    """Batches share the memory of columns that do not change; each must still hold its own rows."""
+def test_rows_of_a_large_report_are_the_files_rows_in_order() -> None:
+    """Columns are made of all rows at once; each row must still be its own."""
     results = [
         {"test": f"/{n}", "status": "OK", "subtests": [{"name": str(k), "status": "PASS"} for k in range(30_000 * n)]}
         for n in (1, 3, 2)
     ]
     result = made(report_of(*results))
     assert result.tables is not None
-    assert len(result.tables.batches["tests"]) > 1
     rows = rows_of(result, "tests")
     assert [row["test"] for row in rows] == [r["test"] for r in results for _ in range(1 + len(r["subtests"]))]
     assert {(row["seq"], row["run"]) for row in rows} == {(7, rows_of(result, "runs")[0]["run"])}
@@ -345,3 +345,166 @@ def test_the_declared_encoding_is_read(encoding: str) -> None:
     content = f'<?xml version="1.0" encoding="{named}"?><testsuite><testcase name="größe"/></testsuite>'
     result = transformed(content.encode(encoding))
     assert [row["test"] for row in rows_of(result, "tests")] == ["größe"]
+
+
+def extra_of(inside: str, attributes: str = "") -> dict[str, Any]:
+    """What is kept beside of one test case."""
+    (row,) = cases(f'<testsuite><testcase name="a" {attributes}>{inside}</testcase></testsuite>')
+    return json.loads(row["extra"] or "{}")
+
+
+def unread_of(xml: str) -> dict[str, int]:
+    return transformed(xml.encode(), "junit").outcome.unread
+
+
+@pytest.mark.parametrize(
+    ("inside", "attributes", "extra"),
+    [
+        ("", "", {}),
+        ("", 'classname="c" time="1" status="passed" line=""', {}),
+        ("", 'file="a.py" line="3" classname="c"', {"file": "a.py", "line": "3"}),
+        ("", 'classname="a.B" class="a\\B"', {"class": "a\\B"}),
+        ("", 'class="a.B"', {}),
+        ("<failure/>", 'status="odd"', {"status": "odd"}),
+        ('<failure line="3"/><failure line="4"/>', "", {"failure/@line": ["3", "4"]}),
+        ('<properties><property name="a" value="1"/></properties>', "", {"properties": {"a": "1"}}),
+        ('<properties><property name="a"> text </property></properties>', "", {"properties": {"a": "text"}}),
+        ("<error/><system-err> last words\n</system-err>", "", {"system-err": "last words"}),
+        ("<system-out>first words</system-out><odd/>", "", {"system-out": "first words"}),
+        ("<failure>x<system-out>inside</system-out></failure>", "", {"system-out": "inside"}),
+        ("<system-out>of a pass</system-out>", "", {}),
+        ("<skipped/><system-out>of a skip</system-out>", "", {}),
+    ],
+)
+def test_what_else_is_said_of_a_test_case_is_kept_beside(inside: str, attributes: str, extra: dict[str, Any]) -> None:
+    assert extra_of(inside, attributes) == extra
+
+
+def test_a_test_case_without_a_file_has_its_suites() -> None:
+    rows = cases(
+        '<testsuites><testsuite file="a.js"><testsuite><testcase name="a"/></testsuite>'
+        '<testcase name="b" file="c.js"/></testsuite><testsuite><testcase name="d"/></testsuite></testsuites>'
+    )
+    assert [row["extra"] for row in rows] == ['{"file":"a.js"}', '{"file":"c.js"}', None]
+
+
+@pytest.mark.parametrize("size", [100, 4_096, 4_097, 70_000, 3_000_000])
+def test_of_long_output_the_end_is_kept_and_the_cut_is_counted(size: int) -> None:
+    text = "".join(f"{n:05}\n" for n in range(size // 6 + 1))[-size:].strip()
+    xml = f'<testcase name="a"><failure/><system-out>\n{text}\n\n</system-out></testcase>'
+    (row,) = cases(xml)
+    assert json.loads(row["extra"]) == {"system-out": text[-4_096:]}
+    assert unread_of(xml) == ({"testcase/system-out (all but the end)": 1} if len(text) > 4_096 else {})
+
+
+def test_attributes_and_properties_beyond_the_bound_are_counted_and_the_rest_is_kept() -> None:
+    xml = (
+        f'<testcase name="a" file="a.py" huge="{"x" * 4_096}"><properties><property name="b" value="{"y" * 4_000}"/>'
+        f'<property name="c" value="{"z" * 4_000}"/></properties></testcase>'
+    )
+    (row,) = cases(xml)
+    assert json.loads(row["extra"]) == {"file": "a.py", "properties": {"b": "y" * 4_000}}
+    assert unread_of(xml) == {"property c": 1, "testcase/@huge": 1}
+
+
+@pytest.mark.parametrize(
+    "name", ["user.name", "USERNAME", "owner", "author", "e-mail", "GITHUB_TOKEN", "db.password", "apiKey"]
+)
+def test_persons_and_secrets_are_counted_and_never_kept(name: str) -> None:
+    properties = f'<properties><property name="{name}" value="hidden"/></properties>'
+    xml = f'<testsuite>{properties}<testcase name="a" {name}="hidden">{properties}</testcase></testsuite>'
+    result = transformed(xml.encode(), "junit")
+    assert "hidden" not in str([rows_of(result, table) for table in ("runs", "tests")])
+    assert result.outcome.unread == {f"property {name}": 2, f"testcase/@{name}": 1}
+
+
+@pytest.mark.parametrize(
+    ("xml", "unread"),
+    [
+        ('<testsuite name="s" tests="1" timestamp="2024-05-01T10:00:00" time="1"><testcase name="a"/></testsuite>', {}),
+        ('<testsuite time="1"><testcase name="a"/></testsuite>', {"testsuite/@time": 1}),
+        ('<testsuite id="0" package=""><testcase name="a"/></testsuite>', {"testsuite/@id": 1}),
+        ("<testsuite><system-out> \n </system-out><system-err/></testsuite>", {}),
+        ("<testsuite><system-out>a</system-out></testsuite>", {"testsuite/system-out": 1}),
+        ("<testcase name='a'><tags/><attachments><a b=''/></attachments></testcase>", {"testcase/attachments": 1}),
+        ("<testcase name='a'><steps><x/><x>y</x><x><z/></x></steps></testcase>", {"testcase/steps": 1}),
+        ("<testcase name='a'>one<tags/>two</testcase>", {"text between elements": 1}),
+        ("<testcase name='a' xmlns:x='urn:x'><x:y z='1'/></testcase>", {"testcase/{urn:x}y": 1}),
+        ("<testsuite><properties><property value='1'/></properties></testsuite>", {"testsuite/property": 1}),
+        ("<testcase name='a'><failure>text</failure><system-out>kept</system-out></testcase>", {}),
+    ],
+)
+def test_the_loss_report_counts_what_reaches_no_column(xml: str, unread: dict[str, int]) -> None:
+    assert unread_of(xml) == unread
+
+
+@pytest.mark.parametrize(
+    ("root", "suites", "seconds"),
+    [
+        ('time="5" timestamp="2024-05-01T10:00:00"', ['time="1"', 'time="2"'], 5),
+        ("", ['time="1.5" timestamp="2024-05-01T10:00:00"'], 1.5),
+        ("", ['time="1" timestamp="2024-05-01T10:00:00"', 'time="2"'], None),
+        ('time="5"', ["", ""], None),
+        ("", ['time="1e300" timestamp="2024-05-01T10:00:00"'], None),
+        ("", ['time="soon" timestamp="2024-05-01T10:00:00"'], None),
+    ],
+)
+def test_the_run_has_finished_when_the_time_of_the_whole_has_passed(
+    root: str, suites: list[str], seconds: float | None
+) -> None:
+    inside = "".join(f"<testsuite {attributes}/>" for attributes in suites)
+    (run,) = rows_of(transformed(f"<testsuites {root}>{inside}</testsuites>".encode()), "runs")
+    assert run["finished"] == (None if seconds is None else TESTS + timedelta(seconds=seconds))
+
+
+@pytest.mark.parametrize(
+    ("xml", "where", "expected", "found"),
+    [
+        ("<testsuite>\n<testcase name='a' tim", "line 2", "well-formed XML", "the end of the file, which is cut off"),
+        ("<testsuite>\n  <testcase>\n", "line 3", "</testcase>, the end of <testcase> of line 2", "cut off"),
+        ("<testsuite>\n<testcase></testsuite>", "line 2", "</testcase>, the end of <testcase>", "</testsuite>"),
+        ('<testsuite>\n<testcase name="a<b"/>', "line 2", "&lt;", 'name="a<b"/>'),
+        ("<testsuite/>\n<testsuite/>", "line 2", "one root element", ": <testsuite/>"),
+        ("<!-- --><?xml version='1.0'?><testsuite/>", "line 1", "at the very beginning", "<?xml version='1.0'?>"),
+        ("<testsuite>a &nbsp; b</testsuite>", "line 1", "well-formed XML", "'nbsp' not defined"),
+        ("<testsuite>\n" * 101, "", "at most 100 nested elements", "more"),
+        ("<testsuite>" + "\n" * 100_000 + "<a></b>" + "\n" * 100_000, "line 100001", "</a>", "</b>"),
+    ],
+)
+def test_xml_that_is_none_is_refused_with_what_to_mend(xml: str, where: str, expected: str, found: str) -> None:
+    problem = transformed(xml.encode(), "junit").outcome.problems[-1]
+    assert where in problem.where
+    assert expected in problem.expected
+    assert found in problem.found
+
+
+def test_a_broken_file_in_utf_16_is_refused_in_words() -> None:
+    (problem,) = transformed("<testsuite>\n<testcase></testsuite>".encode("utf-16")).outcome.problems
+    assert (problem.expected, problem.found) == (
+        "well-formed XML: </testcase>, the end of <testcase> of line 2",
+        "</testsuite>",
+    )
+
+
+@pytest.mark.parametrize(
+    ("opening", "inside", "closing"),
+    [
+        ("<testcase>", "<failure/>", "</testcase>"),
+        ("<testcase>", "<odd/>", "</testcase>"),
+        ("<testcase>", "<system-out>a</system-out>", "</testcase>"),
+        ("<testcase>", "<properties><property name='a'/></properties>", "</testcase>"),
+        ("<testsuite>", "<testcase classname='c'/>", "</testsuite>"),
+        ("<testsuite>", "<testsuite id='a'/>", "</testsuite>"),
+        ("<testsuite>", "\n", "<"),
+    ],
+)
+def test_a_hundred_thousand_of_anything_take_no_time(opening: str, inside: str, closing: str) -> None:
+    """None of the reader's steps costs more the more there were before it."""
+    began = time.process_time()
+    transformed((opening + inside * 100_000 + closing).encode(), "junit")
+    assert time.process_time() - began < 10
+
+
+def test_rows_keep_their_order_however_many_are_written_at_once() -> None:
+    xml = "<testsuite>" + "".join(f'<testcase name="{n}" time="{n}"/>' for n in range(4_321)) + "</testsuite>"
+    assert [(row["test"], row["duration_seconds"]) for row in cases(xml)] == [(str(n), n) for n in range(4_321)]

@@ -335,6 +335,7 @@
     rows.push(row("subject", [shortCommit(point.commit || ""), point.commit_subject].filter(Boolean).join(" · ") || "no commit"));
     rows.push(row("", line.title));
     rows.push(row("", `${point.time.slice(0, 16).replace("T", " ")} UTC`));
+    if (point.completeness !== "complete") rows.push(row("", point.completeness === "partial" ? "partial run" : "run in conflict"));
     readout.replaceChildren(...rows);
     const inner = self.over.getBoundingClientRect();
     const outer = box.getBoundingClientRect();

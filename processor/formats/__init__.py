@@ -29,3 +29,6 @@ class Format:
     """The smallest file of the format that gives a row; `runfeed formats` shows it, a test reads it."""
     claims: Callable[[Shape], bool]
     read: Callable[[Buffer, Tables], None]
+    long_array: str = ""
+    """An array at the top level of the JSON that may be cut, for files too large to be read at once: any part of it,
+    with the rest of the document, must read as rows of the one run that the file is. `read` sets `Tables.elements`."""

@@ -10,9 +10,10 @@ the push; a bare array is one run.
 
 | field | becomes | notes |
 |---|---|---|
+| repoUrl | label `repository` | |
 | suite | title; params `suite` | the Action compares within a suite only |
 | commit.id, timestamp | commit, commit_time | |
-| commit.message | commit_subject | its first line; authors and committers go nowhere |
+| commit.message | commit_subject | its first line |
 | date | started | milliseconds or seconds since 1970, also mixed in one array, or ISO 8601 |
 | tool | better; label `tool` | see below |
 | name | benchmark | |
@@ -32,11 +33,17 @@ become measurements under the names that 1.18 gives them (`BenchmarkFib - B/op`)
 A Go name that repeats with the same unit (`-count`) is one measurement with samples; value is the median. **Luau**'s
 unit can start with digits of the value; they are cut off.
 
+**Not kept** and counted in the loss report are authors and committers (persons), tree_id, distinct, lastUpdate, what a
+commit's message says beyond its first line, and fields that the Action does not define. commit.url is only counted
+where repoUrl and the id do not spell it.
+
 Definition: https://github.com/benchmark-action/github-action-benchmark, `src/extract.ts` and `src/write.ts`.
 """
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -44,10 +51,10 @@ import msgspec
 from processor.decode import Buffer
 from processor.formats import Format
 from processor.instants import instant_of_number, parse_instant
-from processor.mended import every_problem, pointer_step, read_mended
+from processor.mended import every_problem, pointer_step, read_fields, read_mended
 from processor.samples import sample_statistics
 from processor.shape import Shape
-from processor.tables import RunFacts, RunRows, Tables
+from processor.tables import RunFacts, RunRows, Tables, canonical_json
 from schemas.problems import problem_of
 from schemas.records import Commit
 
@@ -55,6 +62,11 @@ _ASSIGNMENT = re.compile(rb"\s*window\.BENCHMARK_DATA\s*=\s*")
 _NUMBER = re.compile(r"[-+]?(?:\d+|\d{1,3}(?:,\d{3})+)?(?:\.\d+)?(?:[eE][-+]?\d+)?", re.ASCII)
 _RATE = re.compile(r"[^/]+/(?:ns|us|ms|s|sec|min|hr|day)")
 _FAILED = {"", "NaN", "nan", "null"}
+_EMPTY = {b"null", b'""', b"[]", b"{}"}
+_ABSENT = msgspec.Raw(b"null")
+_DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_ENTRY = "/entries/*/*"
+"""Where an entry stands, in the names of the loss report."""
 
 _DECLARED = {"customBiggerIsBetter": "higher", "customSmallerIsBetter": "lower"}
 _BETTER = {
@@ -73,17 +85,24 @@ _BETTER = {
 _GO_COSTS = {"ns/op", "B/op", "allocs/op"}
 
 
-class History(msgspec.Struct):
+class History(msgspec.Struct, forbid_unknown_fields=True):
     entries: dict[str, msgspec.Raw]
+    repoUrl: Any = None
+    lastUpdate: Any = None
 
 
-class CommitInfo(msgspec.Struct, gc=False):
+class CommitInfo(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     id: str | None = None
     message: str | None = None
     timestamp: str | None = None
+    url: msgspec.Raw = _ABSENT
+    author: msgspec.Raw = _ABSENT
+    committer: msgspec.Raw = _ABSENT
+    distinct: msgspec.Raw = _ABSENT
+    tree_id: msgspec.Raw = _ABSENT
 
 
-class Bench(msgspec.Struct, gc=False):
+class Bench(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     name: str
     value: float | str | None
     unit: str | None = ""
@@ -91,7 +110,7 @@ class Bench(msgspec.Struct, gc=False):
     extra: Any = None
 
 
-class Entry(msgspec.Struct):
+class Entry(msgspec.Struct, forbid_unknown_fields=True):
     """An entry of a history; its benches are decoded with it if all are well-formed, else one by one."""
 
     benches: list[Bench]
@@ -100,7 +119,7 @@ class Entry(msgspec.Struct):
     tool: str = ""
 
 
-class RawEntry(msgspec.Struct):
+class RawEntry(msgspec.Struct, forbid_unknown_fields=True):
     benches: list[msgspec.Raw]
     commit: CommitInfo | None = None
     date: float | str | None = None
@@ -122,47 +141,66 @@ def read(data: Buffer, out: Tables) -> None:
     if text.lstrip()[:1] == b"[":
         run = out.run(RunFacts())
         items: list[msgspec.Raw] = read_mended(text, list[msgspec.Raw], out)
-        _add_benches(run, "", _decoded_benches(run, "", items), tool="", suite="")
+        _add_benches(run, "", _decoded_benches(run, out, "", "/*", items), tool="", suite="")
         return
     history: History = read_mended(text, History, out)
+    repository = history.repoUrl if isinstance(history.repoUrl, str) else ""
+    for name, value in (("/repoUrl", history.repoUrl if not repository else None), ("/lastUpdate", history.lastUpdate)):
+        if value not in (None, "", [], {}):
+            out.leave_unread(name)
     for suite, raw in history.entries.items():
         where = "/entries" + pointer_step(suite)
         try:
             entries = msgspec.json.decode(raw, type=list[msgspec.Raw])
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except _DECODE_ERRORS as error:
             problem = problem_of(error, where)
             out.problem(problem.where, problem.expected, problem.found)
             continue
         for index, entry in enumerate(entries):
-            _add_entry(out, f"{where}/{index}", suite, entry)
+            _add_entry(out, f"{where}/{index}", suite, repository, entry)
 
 
-def _add_entry(out: Tables, where: str, suite: str, raw: msgspec.Raw) -> None:
+def _add_entry(out: Tables, where: str, suite: str, repository: str, raw: msgspec.Raw) -> None:
     entry: Entry | RawEntry
     try:
-        entry = msgspec.json.decode(raw, type=Entry)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        entry = read_fields(raw, Entry, out, _ENTRY)
+    except _DECODE_ERRORS:
         try:
-            entry = msgspec.json.decode(raw, type=RawEntry)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            entry = read_fields(raw, RawEntry, out, _ENTRY)
+        except _DECODE_ERRORS as error:
             run = out.run(RunFacts(title=suite, own=True))
             for problem in every_problem(raw, RawEntry, where) or [problem_of(error, where)]:
                 run.refuse(problem.where, problem.expected, problem.found)
             return
-    facts = _facts(suite, entry)
+    if entry.commit:
+        _count_unread(out, entry.commit, repository)
+    facts = _facts(suite, repository, entry)
     run = out.run(facts)
     if entry.date is not None and facts.started is None:
         run.flag(f"{where}/date", "a time", repr(entry.date)[:80])
     benches = (
         enumerate(entry.benches)
         if isinstance(entry, Entry)
-        else _decoded_benches(run, f"{where}/benches", entry.benches)
+        else _decoded_benches(run, out, f"{where}/benches", f"{_ENTRY}/benches/*", entry.benches)
     )
     _add_benches(run, f"{where}/benches", benches, tool=entry.tool, suite=suite)
 
 
-def _facts(suite: str, entry: Entry | RawEntry) -> RunFacts:
+def _count_unread(out: Tables, commit: CommitInfo, repository: str) -> None:
+    """The fields of a commit that are known and not kept."""
+    for name in ("author", "committer", "distinct", "tree_id", "url"):
+        value = getattr(commit, name)
+        if value is not _ABSENT and bytes(value) not in _EMPTY:
+            if name == "url" and bytes(value) == msgspec.json.encode(f"{repository}/commit/{commit.id}"):
+                continue
+            out.leave_unread(f"{_ENTRY}/commit/{name}")
+    if len((commit.message or "").strip().splitlines()) > 1:
+        out.leave_unread(f"{_ENTRY}/commit/message (beyond its first line)")
+
+
+def _facts(suite: str, repository: str, entry: Entry | RawEntry) -> RunFacts:
     commit, date = entry.commit, entry.date
+    labels = {"tool": entry.tool, "repository": repository}
     return RunFacts(
         title=suite,
         commit=Commit(
@@ -173,18 +211,20 @@ def _facts(suite: str, entry: Entry | RawEntry) -> RunFacts:
         if commit and commit.id
         else None,
         started=None if date is None else parse_instant(date) if isinstance(date, str) else instant_of_number(date),
-        labels={"tool": entry.tool} if entry.tool else None,
+        labels={name: text for name, text in labels.items() if text},
         own=True,
     )
 
 
-def _decoded_benches(run: RunRows, where: str, items: list[msgspec.Raw]) -> list[tuple[int, Bench]]:
+def _decoded_benches(
+    run: RunRows, out: Tables, where: str, path: str, items: list[msgspec.Raw]
+) -> list[tuple[int, Bench]]:
     """Each bench with its index; those that are none refuse the run, every one with its reason."""
-    benches = []
+    benches: list[tuple[int, Bench]] = []
     for index, item in enumerate(items):
         try:
-            benches.append((index, msgspec.json.decode(item, type=Bench)))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            benches.append((index, read_fields(item, Bench, out, path)))
+        except _DECODE_ERRORS as error:
             for problem in every_problem(item, Bench, f"{where}/{index}") or [problem_of(error, f"{where}/{index}")]:
                 run.refuse(problem.where, problem.expected, problem.found)
     return benches
@@ -192,39 +232,93 @@ def _decoded_benches(run: RunRows, where: str, items: list[msgspec.Raw]) -> list
 
 def _add_benches(run: RunRows, where: str, benches: Iterable[tuple[int, Bench]], *, tool: str, suite: str) -> None:
     params = {"suite": suite} if suite else None
-    rows = [row for index, bench in benches for row in _rows(run, f"{where}/{index}", bench, tool)]
     if tool == "go":
-        rows = _repeats_joined(rows)
-    for row in rows:
-        run.measurement(metric="value", params=params, better=_better(tool, row["unit"]), **row)
+        for row in _repeats_joined(
+            [row for index, bench in benches for row in _go_rows(run, f"{where}/{index}", bench)]
+        ):
+            run.measurement(metric="value", params=params, better=_better(tool, row["unit"]), **row)
+        return
+    names: list[str] = []
+    values: list[float] = []
+    units: list[str] = []
+    betters: list[str] = []
+    deviations: list[float | None] = []
+    extras: list[str | None] = []
+    for index, bench in benches:
+        value = bench.value
+        if not isinstance(value, float):
+            value = _value(run, f"{where}/{index}/value", bench)
+            if value is None:
+                continue
+        if not isfinite(value):
+            run.refuse(f"{where}/{index}/value", "a finite number", repr(value)[:80])
+            continue
+        unit, better = _unit_and_better(tool, bench.unit)
+        names.append(bench.name)
+        values.append(value)
+        units.append(unit)
+        betters.append(better)
+        spread = bench.range
+        stddev = None
+        if tool == "benchmarkdotnet" and isinstance(spread, str):
+            stddev = _number(spread.removeprefix("±"))
+        deviations.append(stddev if stddev is not None and isfinite(stddev) else None)
+        extra = _extra(bench)
+        extras.append(canonical_json(extra) if extra else None)
+    run.measurement_rows(
+        benchmark=names,
+        metric=["value"] * len(names),
+        value=values,
+        unit=units,
+        better=betters,
+        params=[canonical_json(params) if params else ""] * len(names),
+        stddev=deviations,
+        extra=extras,
+    )
 
 
-def _rows(run: RunRows, where: str, bench: Bench, tool: str) -> list[dict[str, Any]]:
-    """What one bench says, as arguments of `RunRows.measurement`: none if it failed, several if Go's unit is a line."""
+def _value(run: RunRows, where: str, bench: Bench) -> float | None:
+    """The value as a number; None, flagged, if the bench failed; None, and the run refused, if it is something else."""
     value = _number(bench.value)
     if value is None:
         if bench.value is None or str(bench.value).strip() in _FAILED:
             found = "null" if bench.value is None else repr(bench.value)
-            run.flag(f"{where}/value", "a number", f"{found} ({bench.name[:80]!r} failed, no row)")
+            run.flag(where, "a number", f"{found} ({bench.name[:80]!r} failed, no row)")
         else:
-            run.refuse(f"{where}/value", "a number", repr(bench.value)[:80])
+            run.refuse(where, "a number", repr(bench.value)[:80])
+    return value
+
+
+def _extra(bench: Bench) -> dict[str, Any]:
+    extra = {} if bench.range is None or bench.range == "" else {"range": bench.range}
+    if bench.extra not in (None, ""):
+        extra["extra"] = bench.extra
+    return extra
+
+
+def _go_rows(run: RunRows, where: str, bench: Bench) -> list[dict[str, Any]]:
+    """What one bench of Go says, as arguments of `RunRows.measurement`: several if its unit is a line."""
+    value = _value(run, f"{where}/value", bench)
+    if value is None:
         return []
-    extra = {name: text for name in ("range", "extra") if (text := getattr(bench, name)) not in (None, "")}
-    words = (bench.unit or "").split()
-    unit = " ".join(words[:1] if tool == "go" else words)
-    if tool == "benchmarkluau":
-        unit = unit.lstrip("0123456789.,")
+    extra, words = _extra(bench), (bench.unit or "").split()
+    unit = " ".join(words[:1])
     row = {"where": f"{where}/value", "benchmark": bench.name, "value": value, "unit": unit, "extra": extra}
-    if tool == "benchmarkdotnet" and isinstance(bench.range, str):
-        row["stddev"] = _number(bench.range.removeprefix("±"))
-    if tool != "go":
-        return [row]
     more = [
         {"where": f"{where}/unit", "benchmark": f"{bench.name} - {unit}", "value": number, "unit": unit, "extra": extra}
         for text, unit in zip(words[1::2], words[2::2], strict=False)
         if (number := _number(text)) is not None
     ]
     return [row, *more]
+
+
+@lru_cache(maxsize=1024)
+def _unit_and_better(tool: str, text: str | None) -> tuple[str, str]:
+    """The unit without what does not belong to it, and which direction is better."""
+    unit = " ".join((text or "").split())
+    if tool == "benchmarkluau":
+        unit = unit.lstrip("0123456789.,")
+    return unit, _better(tool, unit)
 
 
 def _number(value: float | str | None) -> float | None:

@@ -12,8 +12,8 @@ one measurement whose samples they are; value is their median.
 | run_name, else name | benchmark, params | `key:value` parts at the end (`/n:8/threads:4`) are params |
 | real_time, cpu_time | metric | unit is time_unit (`ns` if absent), lower is better |
 | any other number | metric | a counter; higher is better for `…_per_second`, lower for memory |
-| iterations, repetitions, threads, label, other text | extra | a list where repetitions differ |
-| mean, median, stddev, cv | dropped | they follow from the samples; see below where there are none |
+| iterations, repetitions, threads, label, …_index, other text | extra | a list where repetitions differ |
+| mean, median, stddev, cv | none | they follow from the samples; in the loss report; see below where there are none |
 | cpu_coefficient, real_coefficient | metric | `derived`; params `big_o`: a coefficient of N says nothing of one of N² |
 | rms, other aggregates | metric | `derived`, `real_time_<name>`; percentages have no unit |
 | error_occurred, skipped | none | a kept problem: the time of such a row is 0 and was never measured |
@@ -69,7 +69,7 @@ _MEMORY = {
 }
 
 
-class Document(msgspec.Struct):
+class Document(msgspec.Struct, forbid_unknown_fields=True):
     benchmarks: list[msgspec.Raw]
     context: dict[str, Any] | None = None
 
@@ -93,13 +93,17 @@ class Row(msgspec.Struct, gc=False):
     skipped: bool | str = False
     skip_message: str = ""
     label: Any = None
+    family_index: Any = None
+    per_family_instance_index: Any = None
+    repetition_index: Any = None
     big_o: str = ""
     cpu_coefficient: float | None = None
     real_coefficient: float | None = None
     rms: float | None = None
 
 
-_FIELDS = frozenset((*Row.__struct_fields__, "family_index", "per_family_instance_index", "repetition_index"))
+_FIELDS = frozenset(Row.__struct_fields__)
+_INDEXES = ("family_index", "per_family_instance_index", "repetition_index")
 _NUMBERS = frozenset(("repetitions", "threads", "iterations", *_TIMES, "cpu_coefficient", "real_coefficient", "rms"))
 
 
@@ -169,16 +173,21 @@ def read(data: Buffer, out: Tables) -> None:
             group.aggregates[aggregate] = found
     for (benchmark, unit), group in groups.items():
         _add(run, benchmark, unit, group)
+        if group.iterations:
+            for aggregate in group.aggregates.keys() & _STANDARD:
+                out.leave_unread(f"/benchmarks/*_{aggregate}")
 
 
 def _facts(context: dict[str, Any]) -> RunFacts:
     date, cores = context.get("date"), context.get("num_cpus")
     executable, version = context.get("executable"), context.get("library_version")
-    rest = {key: value for key, value in context.items() if key not in ("date", "num_cpus")}
+    cores = cores if isinstance(cores, int) and not isinstance(cores, bool) and 0 < cores < 1 << 31 else None
+    told = {"date"} if cores is None else {"date", "num_cpus"}
+    rest = {key: value for key, value in context.items() if key not in told}
     return RunFacts(
         title=re.split(r"[\\/]", executable)[-1] if isinstance(executable, str) else "",
         started=parse_instant(date) if isinstance(date, str) else None,
-        machine=Machine(cores=cores if isinstance(cores, int) and 0 < cores < 1 << 31 else None),
+        machine=Machine(cores=cores),
         machine_extra=rest or None,
         labels={"tool": f"google-benchmark {version}" if isinstance(version, str) else "google-benchmark"},
     )
@@ -397,7 +406,8 @@ def _extra(found: Sequence[Found]) -> dict[str, Any]:
     """What the rows say besides; one value where they agree."""
     extra = {}
     columns = {
-        name: [getattr(each.row, name) for each in found] for name in ("iterations", "repetitions", "threads", "label")
+        name: [getattr(each.row, name) for each in found]
+        for name in ("iterations", "repetitions", "threads", "label", *_INDEXES)
     }
     columns |= {
         name: [each.text.get(name) for each in found]

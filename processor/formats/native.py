@@ -13,9 +13,10 @@ One JSON object, an array of them, or NDJSON (one object a line). Each object is
 | samples | samples, n, min, max, mean, median, stddev | statistics are computed from them |
 | version | benchmark_version | measurements of different versions are never compared |
 | test, status | the same | required; status as in `schemas.tables.STATUSES`, upper or lower case |
+| extra | extra | an object, of whatever else is to be kept beside |
 | subtest, duration, message | subtest, duration_seconds, message | duration in seconds |
 
-All objects of a file are one run. Other fields are ignored.
+All objects of a file are one run. Other fields are counted in the loss report (`/*/name` in an array or NDJSON).
 """
 
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ import msgspec
 
 from processor.decode import Buffer, quoted_constants, read_json
 from processor.formats import Format
+from processor.mended import every_problem, read_fields
 from processor.samples import sample_statistics
 from processor.shape import Shape
 from processor.tables import RunFacts, RunRows, Tables
@@ -33,7 +35,7 @@ from schemas.problems import problem_of
 Scalar = str | int | float | bool | None
 
 
-class Measurement(msgspec.Struct, gc=False):
+class Measurement(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     benchmark: str
     metric: str
     value: float
@@ -42,14 +44,16 @@ class Measurement(msgspec.Struct, gc=False):
     samples: list[float] | None = None
     params: dict[str, Scalar] | None = None
     version: str = ""
+    extra: dict[str, Any] | None = None
 
 
-class Test(msgspec.Struct, gc=False):
+class Test(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     test: str
     status: str
     subtest: str | None = None
     duration: float | None = None
     message: str | None = None
+    extra: dict[str, Any] | None = None
 
 
 def claims(shape: Shape) -> bool:
@@ -58,22 +62,45 @@ def claims(shape: Shape) -> bool:
     )
 
 
+_MEASUREMENT = msgspec.json.Decoder(Measurement)
+_DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
 def read(data: Buffer, out: Tables) -> None:
     run = out.run(RunFacts())
     for where, item in _items(data):
         try:
-            fields = msgspec.json.decode(item, type=dict[str, msgspec.Raw])
-            if "benchmark" in fields:
-                _add_measurement(run, where, msgspec.json.decode(item, type=Measurement))
-            elif "test" in fields:
-                _add_test(run, where, msgspec.json.decode(item, type=Test))
-            else:
-                run.refuse(where or "/", "a field 'benchmark' or 'test'", f"fields {sorted(fields)[:10]}")
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            problem = problem_of(error, where)
-            bare = not isinstance(error, msgspec.ValidationError) and quoted_constants(bytes(item)) != bytes(item)
-            found = "a bare NaN or Infinity, which JSON does not have" if bare else problem.found
-            run.refuse(problem.where, problem.expected, found)
+            measurement = _MEASUREMENT.decode(item)
+        except _DECODE_ERRORS:
+            _add_other(run, out, where, item)
+        else:
+            _add_measurement(run, where, measurement)
+
+
+def _add_other(run: RunRows, out: Tables, where: str, item: Buffer | msgspec.Raw) -> None:
+    """A test; or a measurement with fields that are unknown or wrong; or neither."""
+    try:
+        fields = msgspec.json.decode(item, type=dict[str, msgspec.Raw])
+    except _DECODE_ERRORS as error:
+        problem = problem_of(error, where)
+        bare = not isinstance(error, msgspec.ValidationError) and quoted_constants(bytes(item)) != bytes(item)
+        found = "a bare NaN or Infinity, which JSON does not have" if bare else problem.found
+        run.refuse(problem.where, problem.expected, found)
+        return
+    kind = Measurement if "benchmark" in fields else Test if "test" in fields else None
+    if kind is None:
+        run.refuse(where or "/", "a field 'benchmark' or 'test'", f"fields {sorted(fields)[:10]}")
+        return
+    try:
+        read: Measurement | Test = read_fields(item, kind, out, "/*" if where else "")
+    except _DECODE_ERRORS as error:
+        for problem in every_problem(bytes(item), kind, where) or [problem_of(error, where)]:
+            run.refuse(problem.where, problem.expected, problem.found)
+        return
+    if isinstance(read, Measurement):
+        _add_measurement(run, where, read)
+    else:
+        _add_test(run, where, read)
 
 
 def _items(data: Buffer) -> Iterator[tuple[str, Buffer | msgspec.Raw]]:
@@ -107,6 +134,7 @@ def _add_measurement(run: RunRows, where: str, item: Measurement) -> None:
         params=item.params,
         samples=samples,
         benchmark_version=item.version,
+        extra=item.extra,
         **stats,
     )
 
@@ -119,6 +147,7 @@ def _add_test(run: RunRows, where: str, item: Test) -> None:
         status=item.status.lower(),
         duration_seconds=item.duration,
         message=item.message,
+        extra=item.extra,
     )
 
 

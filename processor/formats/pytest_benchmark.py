@@ -13,10 +13,12 @@ One file is one run; each benchmark is one measurement with metric `time`, unit 
 | stats.min, max, mean, median, stddev, q1, q3 | the same | seconds per iteration |
 | stats.rounds | n | a round is one sample |
 | stats.data | samples | present with `--benchmark-save-data` |
-| other stats, group, options, extra_info | extra | `cprofile` stays in the blob |
+| other stats, group, options, extra_info | extra | |
 | machine_info | cpu, cores, os, runtime; machine | node name and the rest only in machine; a user's name nowhere |
 | commit_info | commit, branch, dirty, commit_time | `unversioned` and `unknown` are no commit |
+| commit_info.message | commit_subject, its first line | if a hook writes it, as the manual shows |
 | commit_info.project, version | title, label `tool` | |
+| cprofile, other fields of commit_info, what hooks add elsewhere | none | in the loss report |
 | datetime | started | UTC where it has no offset |
 
 **Identity.** pytest tells tests apart by the id in brackets (`param`), people by the arguments (`params`). params holds
@@ -30,34 +32,31 @@ benchmarks keep their full name. For Linux the tool knows the kernel's version o
 Definition: https://pytest-benchmark.readthedocs.io/ and `pytest_benchmark/stats.py`.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 
 from processor.decode import Buffer
 from processor.formats import Format
 from processor.instants import parse_instant
-from processor.mended import every_problem, read_mended
+from processor.mended import every_problem, pointer_step, read_fields, read_mended
+from processor.platforms import os_of
 from processor.shape import Shape
 from processor.tables import RunFacts, RunRows, Tables
 from schemas.problems import problem_of
 from schemas.records import Commit, Machine
 
+B = TypeVar("B")
+
 _NO_COMMIT = {"", "unversioned", "unknown"}
 _NO_BRANCH = {"(unknown)", "(detached head)"}
 _PERSONS = {"user", "username"}
 """Keys that the tool's manual proposes to add to machine_info."""
+_OF_COMMIT = {"id", "time", "branch", "dirty", "message", "project"}
+_DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-class Document(msgspec.Struct):
-    benchmarks: list[msgspec.Raw]
-    machine_info: dict[str, Any] | None = None
-    commit_info: dict[str, Any] | None = None
-    datetime: str | None = None
-    version: str | None = None
-
-
-class Stats(msgspec.Struct, gc=False):
+class Stats(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     min: float | None = None
     max: float | None = None
     mean: float | None = None
@@ -72,11 +71,13 @@ class Stats(msgspec.Struct, gc=False):
     ld15iqr: float | None = None
     hd15iqr: float | None = None
     outliers: str | None = None
+    iqr_outliers: int | float | None = None
+    stddev_outliers: int | float | None = None
     ops: float | None = None
     total: float | None = None
 
 
-class Benchmark(msgspec.Struct):
+class Benchmark(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     fullname: str
     stats: Stats
     name: str = ""
@@ -85,9 +86,20 @@ class Benchmark(msgspec.Struct):
     params: dict[str, Any] | None = None
     options: dict[str, Any] | None = None
     extra_info: Any = None
+    cprofile: msgspec.Raw = msgspec.Raw()
 
 
-_MORE_STATS = ("iterations", "iqr", "ld15iqr", "hd15iqr", "outliers", "ops", "total")
+class Document(msgspec.Struct, Generic[B], gc=False, forbid_unknown_fields=True):
+    benchmarks: list[B]
+    machine_info: dict[str, Any] | None = None
+    commit_info: dict[str, Any] | None = None
+    datetime: str | None = None
+    version: str | None = None
+
+
+_WHOLE = msgspec.json.Decoder(Document[Benchmark])
+_OUTLIERS = ("outliers", "iqr_outliers", "stddev_outliers")
+_MORE_STATS = ("iterations", "iqr", "ld15iqr", "hd15iqr", "ops", "total", *_OUTLIERS)
 
 
 def claims(shape: Shape) -> bool:
@@ -97,33 +109,72 @@ def claims(shape: Shape) -> bool:
 
 
 def read(data: Buffer, out: Tables) -> None:
-    document: Document = read_mended(data, Document, out)
+    try:
+        whole = _WHOLE.decode(data)  # what nearly every file is: nothing wrong and nothing unknown in it
+    except _DECODE_ERRORS:
+        _read_one_by_one(data, out)
+        return
+    run = _run(out, whole)
+    for index, item in enumerate(whole.benchmarks):
+        _add(run, out, f"/benchmarks/{index}", item)
+
+
+def _read_one_by_one(data: Buffer, out: Tables) -> None:
+    """A file with something wrong or unknown in it, which each benchmark is searched for."""
+    document: Document[msgspec.Raw] = read_mended(data, Document[msgspec.Raw], out)
+    run = _run(out, document)
+    for index, raw in enumerate(document.benchmarks):
+        where = f"/benchmarks/{index}"
+        try:
+            item: Benchmark = read_fields(raw, Benchmark, out, "/benchmarks/*")
+        except _DECODE_ERRORS as error:
+            for problem in every_problem(raw, Benchmark, where) or [problem_of(error, where)]:
+                run.refuse(problem.where, problem.expected, problem.found)
+        else:
+            _add(run, out, where, item)
+
+
+def _run(out: Tables, document: Document[Any]) -> RunRows:
     run = out.run(_facts(document))
     if document.datetime and run.facts.started is None:
         run.flag("/datetime", "a time in ISO 8601", repr(document.datetime[:80]))
-    for index, item in enumerate(document.benchmarks):
-        where = f"/benchmarks/{index}"
-        try:
-            _add(run, where, msgspec.json.decode(item, type=Benchmark))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            for problem in every_problem(item, Benchmark, where) or [problem_of(error, where)]:
-                run.refuse(problem.where, problem.expected, problem.found)
+    if document.machine_info:
+        for key in document.machine_info.keys() & _PERSONS:
+            out.leave_unread(f"/machine_info/{key}")
+    for key, value in (document.commit_info or {}).items():
+        if key not in _OF_COMMIT and value not in (None, ""):
+            out.leave_unread("/commit_info" + pointer_step(key))
+    return run
 
 
-def _add(run: RunRows, where: str, item: Benchmark) -> None:
+def _add(run: RunRows, out: Tables, where: str, item: Benchmark) -> None:
     stats = item.stats
-    name = next((name for name in ("median", "mean", "min") if getattr(stats, name) is not None), None)
-    if name is None:
+    if (value := stats.median) is not None:
+        name = "median"
+    elif (value := stats.mean) is not None:
+        name = "mean"
+    elif (value := stats.min) is not None:
+        name = "min"
+    else:
         run.refuse(f"{where}/stats", "median, mean or min", "none of them")
         return
     benchmark, params, other_params = _identity(item)
-    extra = {"group": item.group, "options": item.options, "extra_info": item.extra_info, "params": other_params}
-    extra |= {name: getattr(stats, name) for name in _MORE_STATS}
+    extra = {key: found for key in _MORE_STATS if (found := getattr(stats, key)) is not None}
+    if item.group:
+        extra["group"] = item.group
+    if item.options:
+        extra["options"] = item.options
+    if item.extra_info not in (None, {}, ""):
+        extra["extra_info"] = item.extra_info
+    if other_params:
+        extra["params"] = other_params
+    if bytes(item.cprofile) not in (b"", b"null", b"[]"):
+        out.leave_unread("/benchmarks/*/cprofile")
     run.measurement(
         where=f"{where}/stats/{name}",
         benchmark=benchmark,
         metric="time",
-        value=getattr(stats, name),
+        value=value,
         unit="s",
         better="lower",
         params=params,
@@ -136,7 +187,7 @@ def _add(run: RunRows, where: str, item: Benchmark) -> None:
         stddev=stats.stddev,
         q1=stats.q1,
         q3=stats.q3,
-        extra={key: value for key, value in extra.items() if value not in (None, {}, "")},
+        extra=extra,
     )
 
 
@@ -161,7 +212,7 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float)
 
 
-def _facts(document: Document) -> RunFacts:
+def _facts(document: Document[Any]) -> RunFacts:
     info = document.machine_info or {}
     machine_info = {key: value for key, value in info.items() if key not in _PERSONS}
     commit_info = document.commit_info or {}
@@ -172,7 +223,7 @@ def _facts(document: Document) -> RunFacts:
     machine = Machine(
         cpu=_text(cpu, "brand_raw") or _text(cpu, "brand"),
         cores=cores if isinstance(cores, int) and 0 < cores < 1 << 31 else None,
-        os=_os(_text(machine_info, "system"), _text(machine_info, "release")),
+        os=os_of(_text(machine_info, "system"), _text(machine_info, "release")),
         runtime=f"{_text(machine_info, 'python_implementation')} {version}".strip(),
     )
     return RunFacts(
@@ -192,18 +243,10 @@ def _commit(info: dict[str, Any]) -> Commit | None:
     return Commit(
         id=id,
         time=parse_instant(_text(info, "time")),
+        subject=_text(info, "message").partition("\n")[0],
         branch="" if branch in _NO_BRANCH else branch,
         dirty=dirty if isinstance(dirty, bool) else None,
     )
-
-
-def _os(system: str, release: str) -> str:
-    """Name and major version, from what `platform.system()` and `platform.release()` say."""
-    major = release.partition(".")[0]
-    if system == "Darwin" and major.isascii() and major.isdigit():
-        kernel = int(major[:4])
-        return f"macOS {kernel + 1 if kernel >= 25 else kernel - 9}" if kernel >= 20 else "macOS 10"
-    return f"{system} {major}".strip()
 
 
 def _text(info: dict[str, Any], key: str) -> str:

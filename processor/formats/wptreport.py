@@ -11,7 +11,8 @@ A file is one run; its results become rows of `tests`.
 | run_info.revision | commit | as it stands, however short; empty is none |
 | run_info.os, .linux_distro, .os_version, .version | os | name and major version: `macOS 14`, `Windows 11` |
 | all of run_info but the revision | machine | the processor too: it is an architecture, no CPU model |
-| subsuites, screenshots, lsan_leaks, mozleak | machine | under `wptreport`; of the last three only how many |
+| subsuites, screenshots, lsan_leaks, mozleak | machine | under `wptreport`; each of the last three up to 64 KiB |
+| results[].asserts, .screenshots | extra | of the row of the test: counts of assertions, URL to hash of the picture |
 | time_start, time_end | started, finished | milliseconds since 1970; below 10^11 they are seconds |
 | results[].test with .subsuite | test | see below |
 | results[].subtests[].name | subtest | null in the row of the test itself |
@@ -29,23 +30,29 @@ the report) are all kept, as rows of their own.
 **Refused** is the run, whole, where a result cannot be told apart or read: a missing test id or subtest name, subtests
 or results that are no array, text that is no UTF-8. A report with holes would pass for a complete one. **Kept and
 flagged** is what costs less than a row: an unknown status, a number or text of the wrong type, half a character (it
-becomes U+FFFD). `asserts` and the pictures themselves stay in the blob.
+becomes U+FFFD). The pictures themselves are in no report.
 """
 
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from processor.decode import Buffer, mended_surrogates, read_json
+from processor.decode import Buffer, mended_surrogates, rejected
 from processor.formats import Format
 from processor.instants import instant_of_number
+from processor.mended import read_fields
 from processor.shape import Shape
 from processor.tables import RunFacts, RunRows, Tables, canonical_json
+from schemas.errors import Rejected
 from schemas.problems import problem_of
 from schemas.records import Commit, Machine
-from schemas.tables import STATUSES
+from schemas.tables import STATUSES, TESTS
 
 T = TypeVar("T")
 
@@ -53,11 +60,16 @@ _ABSENT = msgspec.Raw(b"null")
 _STATUS = {word.upper(): word for word in STATUSES if word != "unknown"}
 _EXPECTED_STATUS = "one of " + ", ".join(_STATUS)
 _STATUS |= {word: word for word in _STATUS.values()}
+_UNKNOWN = STATUSES.index("unknown")
+_WORD = TESTS.field("test").type
+_STATUS_CODE = {word: STATUSES.index(status) for word, status in _STATUS.items()}
 _DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _HEAD_BYTES = 1 << 16
+_MOST_KEPT_BYTES = 1 << 16
+"""Of the whole report's screenshots and leaks: more than that stays in the blob."""
 
 
-class Subtest(msgspec.Struct, gc=False):
+class Subtest(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     name: str
     status: str = ""
     message: str | None = None
@@ -65,7 +77,7 @@ class Subtest(msgspec.Struct, gc=False):
     known_intermittent: tuple[str, ...] | None = None
 
 
-class Result(msgspec.Struct, gc=False):
+class Result(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     test: str
     status: str = ""
     subsuite: str | None = None
@@ -74,12 +86,13 @@ class Result(msgspec.Struct, gc=False):
     expected: str | None = None
     known_intermittent: tuple[str, ...] | None = None
     subtests: list[Subtest] | None = None
+    asserts: dict[str, Any] | None = None
+    screenshots: dict[str, Any] | None = None
 
 
-class Report(msgspec.Struct, gc=False):
-    """The top level. Values stay undecoded, so that one bad value does not hide the others."""
+class Frame(msgspec.Struct, kw_only=True, gc=False, forbid_unknown_fields=True):
+    """The top level but for the results. Values stay undecoded, so that one bad value does not hide the others."""
 
-    results: msgspec.Raw = _ABSENT
     run_info: msgspec.Raw = _ABSENT
     time_start: msgspec.Raw = _ABSENT
     time_end: msgspec.Raw = _ABSENT
@@ -89,13 +102,24 @@ class Report(msgspec.Struct, gc=False):
     mozleak: msgspec.Raw = _ABSENT
 
 
-_RESULT = msgspec.json.Decoder(Result)
+class Report(Frame, gc=False, forbid_unknown_fields=True):
+    """A report of which every result is as it should be."""
+
+    results: list[Result]
+
+
+class RawReport(Frame, gc=False, forbid_unknown_fields=True):
+    results: msgspec.Raw = _ABSENT
+
+
+_REPORT = msgspec.json.Decoder(Report)
 
 
 def claims(shape: Shape) -> bool:
-    """By `run_info`, by `time_start` beside results, or by results that hold subtests."""
+    """By `run_info`, by `time_start` beside results, or by results that hold subtests. A list of several reports, as
+    tools that compare them keep it, is claimed to be refused by name."""
     if shape.kind != "object":
-        return False
+        return shape.kind == "array" and "log-wptreport" in shape.keys
     keys = shape.keys
     if "run_info" in keys or {"results", "time_start"} <= keys.keys():
         return True
@@ -104,70 +128,141 @@ def claims(shape: Shape) -> bool:
 
 
 def read(data: Buffer, out: Tables) -> None:
-    report = _report(data, out)
-    problems: list[tuple[str, str, str]] = []
-    facts = _facts(report, lambda *problem: problems.append(problem))
-    run = out.run(facts)
-    for problem in problems:
-        run.flag(*problem)
+    try:
+        report: Report | RawReport = _REPORT.decode(data)
+    except _DECODE_ERRORS:
+        report = _raw_report(data, out)
+    run = _begin(report, out)
+    if isinstance(report, Report):
+        out.elements = len(report.results)
+        _add_all(run, report.results, range(len(report.results)))
+        return
     try:
         results = msgspec.json.decode(report.results, type=list[msgspec.Raw])
     except _DECODE_ERRORS as error:
         found = problem_of(error).found
         run.refuse("/results", "an array of results", "nothing" if found == "null" else found)
         return
-    for index, raw in enumerate(results):
-        try:
-            result: Result | None = _RESULT.decode(raw)
-        except _DECODE_ERRORS:
-            result = _mended_result(run, f"/results/{index}", raw)
-        if result is not None:
-            _add(run, index, result)
+    out.elements = len(results)
+    read = [_result(run, out, f"/results/{index}", raw) for index, raw in enumerate(results)]
+    places = [index for index, result in enumerate(read) if result]
+    _add_all(run, [result for result in read if result], places)
 
 
-def _report(data: Buffer, out: Tables) -> Report:
+def _raw_report(data: Buffer, out: Tables) -> RawReport:
     """The top level; halves of characters anywhere in the report are replaced then, flagged."""
     try:
-        return msgspec.json.decode(data, type=Report)
+        return read_fields(data, RawReport, out)
     except _DECODE_ERRORS:
         mended, count = mended_surrogates(data)
-        report: Report = read_json(mended, Report)
+        try:
+            report: RawReport = read_fields(mended, RawReport, out)
+        except _DECODE_ERRORS as error:
+            if b'"log-wptreport"' in bytes(data[:_HEAD_BYTES]) and bytes(data[:64]).lstrip()[:1] == b"[":
+                found = "an array; each of its log-wptreport is a report and can be sent by itself"
+                raise rejected("/", "object", found) from error
+            raise Rejected([problem_of(error)]) from error
         found = f"lone surrogates, {count} in all, replaced by U+FFFD"
         out.problem("/", "whole characters", found, effect="kept")
         return report
 
 
+def _begin(report: Frame, out: Tables) -> RunRows:
+    problems: list[tuple[str, str, str]] = []
+    run = out.run(_facts(report, lambda *problem: problems.append(problem), out))
+    for problem in problems:
+        run.flag(*problem)
+    return run
+
+
 # --- rows ---
 
 
-def _add(run: RunRows, index: int, result: Result) -> None:
-    subtests = result.subtests or ()
-    items: list[Result | Subtest] = [result, *subtests]
-    statuses = [_STATUS.get(item.status) for item in items]
-    words: list[str | None] = [None] * len(items)
-    if None in statuses:
-        for at, status in enumerate(statuses):
-            if status is None:
-                words[at] = items[at].status
-                where = f"/results/{index}" + (f"/subtests/{at - 1}" if at else "")
-                run.flag(f"{where}/status", _EXPECTED_STATUS, repr(words[at])[:80])
-    duration = result.duration
-    if duration is not None and duration < 0:
-        run.flag(f"/results/{index}/duration", "milliseconds from 0", repr(duration))
-        duration = None
-    run.test_rows(
-        test=[test_name(result.subsuite, result.test)] * len(items),
-        subtest=[None, *[subtest.name for subtest in subtests]],
-        status=[status or "unknown" for status in statuses],
-        status_text=words,
-        expected=[_other_than(item.status, item.expected) for item in items],
-        known_intermittent=[
+def _add_all(run: RunRows, results: list[Result], places: Sequence[int]) -> None:
+    """All results as rows, in columns: a full run has more than a million of them. `places` are their indices in the
+    report."""
+    items: list[Result | Subtest] = []
+    first_rows: list[int] = []  # of each test
+    subtests: list[str | None] = []
+    for result in results:
+        inner = result.subtests or ()
+        first_rows.append(len(items))
+        items.append(result)
+        items.extend(inner)
+        subtests.append(None)
+        subtests.extend([one.name for one in inner])
+    if not items:
+        return
+    codes = list(map(_STATUS_CODE.get, map(attrgetter("status"), items)))
+    columns: dict[str, Any] = {}
+    if None in codes:
+        texts: list[str | None] = [None] * len(items)
+        for row, code in enumerate(codes):
+            if code is None:
+                codes[row], texts[row] = _UNKNOWN, items[row].status
+                run.flag(f"{_place(first_rows, places, row)}/status", _EXPECTED_STATUS, repr(texts[row])[:80])
+        columns["status_text"] = pa.array(texts, _WORD)
+    if any(map(attrgetter("expected"), items)):
+        expected = [item.expected.lower() if item.expected and item.expected != item.status else None for item in items]
+        columns["expected"] = pa.array(expected, _WORD)
+    if any(map(attrgetter("known_intermittent"), items)):
+        words = [
             [word.lower() for word in item.known_intermittent] if item.known_intermittent else None for item in items
-        ],
-        duration_seconds=[None if duration is None else duration / 1000, *[None] * len(subtests)],
-        message=[item.message for item in items],
-        extra=[None] * len(items),
+        ]
+        columns["known_intermittent"] = pa.array(words, pa.list_(pa.string()))
+    durations, extras = _of_tests(run, results, places)
+    run.test_arrays(
+        len(items),
+        test=_spread([test_name(result.subsuite, result.test) for result in results], first_rows, len(items)),
+        subtest=pa.array(subtests, pa.string()),
+        status=pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), list(STATUSES)),
+        message=pa.array(map(attrgetter("message"), items), pa.string(), size=len(items)),
+        duration_seconds=_placed(durations, first_rows, len(items), pa.float64()),
+        extra=_placed(extras, first_rows, len(items), pa.string()),
+        **columns,
     )
+
+
+def _of_tests(
+    run: RunRows, results: list[Result], places: Sequence[int]
+) -> tuple[list[float | None], list[str | None]]:
+    """Seconds and what else is kept, of each test."""
+    durations: list[float | None] = []
+    extras: list[str | None] = []
+    for index, result in zip(places, results, strict=True):
+        duration = result.duration
+        if duration is not None and duration < 0:
+            run.flag(f"/results/{index}/duration", "milliseconds from 0", repr(duration))
+            duration = None
+        durations.append(None if duration is None else duration / 1000)
+        extra = {"asserts": result.asserts, "screenshots": result.screenshots}
+        extras.append(canonical_json({k: v for k, v in extra.items() if v}) if any(extra.values()) else None)
+    return durations, extras
+
+
+def _place(first_rows: list[int], places: Sequence[int], row: int) -> str:
+    """Where in the report a row comes from."""
+    index = bisect_right(first_rows, row) - 1
+    part = row - first_rows[index]
+    return f"/results/{places[index]}" + (f"/subtests/{part - 1}" if part else "")
+
+
+def _spread(names: list[str], first_rows: list[int], count: int) -> pa.DictionaryArray:
+    """Each test's name in all of its rows."""
+    ends = pa.array([*first_rows[1:], count], pa.int32())
+    encoded = pa.array(names, _WORD)
+    indices = pc.run_end_decode(pa.RunEndEncodedArray.from_arrays(ends, encoded.indices))
+    return pa.DictionaryArray.from_arrays(indices, encoded.dictionary)
+
+
+def _placed(values: list[Any], first_rows: list[int], count: int, type: pa.DataType) -> pa.Array:
+    """Each test's value in its first row, null in the others."""
+    if not any(value is not None for value in values):
+        return pa.nulls(count, type)
+    column: list[Any] = [None] * count
+    for row, value in zip(first_rows, values, strict=True):
+        column[row] = value
+    return pa.array(column, type)
 
 
 def test_name(subsuite: str | None, test: str) -> str:
@@ -179,15 +274,15 @@ def test_name(subsuite: str | None, test: str) -> str:
     return test
 
 
-def _other_than(status: str, expected: str | None) -> str | None:
-    return expected.lower() if expected and expected != status else None
-
-
 # --- results that do not fit at first ---
 
 
-def _mended_result(run: RunRows, where: str, raw: msgspec.Raw) -> Result | None:
+def _result(run: RunRows, out: Tables, where: str, raw: msgspec.Raw) -> Result | None:
     """The result without what is wrong in it, flagged; None (and the run refused) where too little is left."""
+    try:
+        return read_fields(raw, Result, out, "/results/*")
+    except _DECODE_ERRORS:
+        pass
     try:
         value = msgspec.json.decode(raw)
     except _DECODE_ERRORS as error:
@@ -210,6 +305,8 @@ def _mended_result(run: RunRows, where: str, raw: msgspec.Raw) -> Result | None:
         subsuite=_text(run, f"{where}/subsuite", value.get("subsuite")),
         duration=_milliseconds(run, f"{where}/duration", value.get("duration")),
         subtests=[subtest for subtest in made if subtest],
+        asserts=_object(run, f"{where}/asserts", value.get("asserts")),
+        screenshots=_object(run, f"{where}/screenshots", value.get("screenshots")),
         **_verdict(run, where, value),
     )
 
@@ -264,6 +361,13 @@ def _text(run: RunRows, where: str, value: Any) -> str | None:
     return canonical_json(value)
 
 
+def _object(run: RunRows, where: str, value: Any) -> dict[str, Any] | None:
+    if value is None or isinstance(value, dict):
+        return value
+    run.flag(where, "an object", _found(value))
+    return None
+
+
 def _found(value: Any) -> str:
     if value is None:
         return "nothing"
@@ -273,18 +377,20 @@ def _found(value: Any) -> str:
 # --- facts of the run ---
 
 
-def _facts(report: Report, flag: Callable[[str, str, str], None]) -> RunFacts:
+def _facts(report: Frame, flag: Callable[[str, str, str], None], out: Tables) -> RunFacts:
     info: dict[str, Any] = _value(report.run_info, dict[str, Any], "/run_info", "an object", flag) or {}
     revision = info.get("revision")
     if revision is not None and not isinstance(revision, str):
         flag("/run_info/revision", "text", _found(revision))
         revision = None
     extra: dict[str, Any] = {key: value for key, value in info.items() if key != "revision"}
-    beside = {"subsuites": _value(report.subsuites, dict[str, Any], "/subsuites", "an object", flag)}
+    beside: dict[str, Any] = {"subsuites": _value(report.subsuites, dict[str, Any], "/subsuites", "an object", flag)}
     for name in ("screenshots", "lsan_leaks", "mozleak"):
-        counted = dict[str, msgspec.Raw] | list[msgspec.Raw]
-        held = _value(getattr(report, name), counted, f"/{name}", "an array or object", flag)
-        beside[name] = len(held) if held is not None else None
+        raw = getattr(report, name)
+        if len(memoryview(raw)) > _MOST_KEPT_BYTES:
+            out.leave_unread(f"/{name}")
+        else:
+            beside[name] = _value(raw, dict[str, Any] | list[Any], f"/{name}", "an array or object", flag)
     if beside := {name: value for name, value in beside.items() if value}:
         extra["wptreport"] = beside
     return RunFacts(
@@ -355,4 +461,5 @@ FORMAT = Format(
 ]}""",
     claims=claims,
     read=read,
+    long_array="results",
 )

@@ -8,21 +8,51 @@ from pathlib import Path
 import httpx
 
 from tests.bench.make_wptreport import write_wptreport
-from tests.bench.report import Figure, peak_memory_mb
-from tests.running import running
+from tests.bench.report import Figure, watched_memory
+from tests.running import Running, running
 
 
 def measure_big_file(folder: Path, tests: int) -> list[Figure]:
     folder.mkdir(parents=True)
+    half = folder / "half.json"
+    write_wptreport(half, tests=tests // 2)
     report = folder / "wptreport.json"
-    test_count, subtest_count = write_wptreport(report, tests=tests)
+    rows = sum(write_wptreport(report, tests=tests))
     size_mb = report.stat().st_size / 1e6
     plain = [_plain_steps(report, folder) for _ in range(2)]
     decode, parquet, load = (min(steps) for steps in zip(*plain, strict=True))
-    plain_sum = decode + parquet + load
+    slowest = max(decode, parquet, load)
     plain_seconds = f"{decode:.1f} + {parquet:.1f} + {load:.1f} s"
-    with running(folder / "data") as server:
-        idle_memory = peak_memory_mb(server.pid)
+    runs = []
+    with running(folder / "half") as server:
+        half_memory = _seconds_and_memory(server, half)[1]
+    for number in range(3):
+        with running(folder / f"data{number}") as server:
+            runs.append(_seconds_and_memory(server, report, rows))
+    seconds, _, idle = min(runs)
+    lake = folder / "data0" / "public" / "lake"
+    parts = sum(path.stat().st_size for path in lake.rglob("*.parquet")) / 1e6
+    what = f"wptreport of {size_mb:.0f} MB, {rows:,} tests and subtests: blob to queryable, best of 3"
+    return [
+        Figure(what, f"{seconds:.2f} s ({', '.join(f'{one[0]:.2f}' for one in runs)})"),
+        Figure("plain steps: msgspec decode, Parquet write, DuckDB load", plain_seconds),
+        Figure("blob to queryable, times the slowest plain step", f"{seconds / slowest:.2f}×", "at most 1.5×"),
+        Figure("the same, JSON a second", f"{size_mb / seconds:.0f} MB", "at least 70 MB"),
+        Figure(
+            "peak memory of all processes together (idle before)",
+            f"{max(one[1] for one in runs):.0f} MB ({idle:.0f} MB)",
+            "at most 600 MB",
+        ),
+        Figure("the same for a file of half the size", f"{half_memory:.0f} MB", "about the same"),
+        Figure("Parquet parts, of the JSON's size", f"{parts / size_mb:.1%}", "at most 8%"),
+    ]
+
+
+def _seconds_and_memory(server: Running, report: Path, rows: int | None = None) -> tuple[float, float, float]:
+    """(seconds from the receipt until it is queryable, peak memory in MB, memory before in MB)."""
+    assert server.pid
+    with watched_memory(server.pid) as memory:
+        idle = memory.peak_mb
         with open(report, "rb") as file:
             answer = httpx.post(f"{server.url}/api/v1/submissions?project=wpt", content=file, timeout=600)
         received = time.perf_counter()
@@ -30,16 +60,11 @@ def measure_big_file(folder: Path, tests: int) -> list[Figure]:
         state = server.wait_for(answer.json()["id"], 1800)
         seconds = time.perf_counter() - received
         assert state["state"] == "accepted", state["problems"]
-        assert state["tests"] == test_count + subtest_count, (state["tests"], test_count + subtest_count)
-        memory = peak_memory_mb(server.pid)
-        parts = sum(path.stat().st_size for path in (folder / "data" / "public" / "lake").rglob("*.parquet")) / 1e6
-    return [
-        Figure(f"wptreport of {size_mb:.0f} MB, {subtest_count:,} subtests: blob to queryable", f"{seconds:.1f} s"),
-        Figure("plain steps: msgspec decode, Parquet write, DuckDB load", plain_seconds),
-        Figure("blob to queryable, times the sum of the plain steps", f"{seconds / plain_sum:.2f}×", "at most 3×"),
-        Figure("peak memory of the server (idle before)", f"{memory:.0f} MB ({idle_memory:.0f} MB)", "under 1,000 MB"),
-        Figure("Parquet parts, of the JSON's size", f"{parts / size_mb:.1%}"),
-    ]
+        assert rows in (None, state["tests"]), (state["tests"], rows)
+        run = state["runs"][0]
+        page = server.get(f"/api/v1/runs/{run}/tests", status="fail", limit=1000)
+        assert len(page["items"]) == 1000, "what is counted can be read"
+    return seconds, memory.peak_mb, idle
 
 
 def _plain_steps(report: Path, folder: Path) -> tuple[float, float, float]:

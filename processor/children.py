@@ -1,0 +1,165 @@
+"""The child processes that transform: started when they are needed, used again and again, replaced when they are lost.
+
+A file that exhausts memory, never ends or crashes the interpreter costs the child that reads it, and nobody else.
+"""
+
+import contextlib
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Protocol, Self
+
+import msgspec
+
+from infra.settings import Settings
+from processor.child import Answer, Order
+from processor.task import Done, Task
+from schemas.errors import RunfeedError, Unavailable
+
+_MOST = 8
+"""Of children where the settings name no number: beyond that, storage and the loader are what is waited for."""
+
+_GROWN_BYTES = 400 << 20
+"""A child that ever had more is replaced: memory once taken is seldom given back."""
+
+_LARGEST_ANSWER = (1 << 31) - 1
+_PASSED_ON = ("PATH", "LANG", "TMPDIR")
+"""Of the environment; the rest may hold credentials."""
+
+_WALL_FACTOR = 4
+"""How much longer than its own computing a task may take: others want the cores too."""
+
+
+class ChildLost(RunfeedError):
+    """The child could not end its task; says why: a crash, or a limit on memory or time."""
+
+
+class Workers(Protocol):
+    """Who does tasks. `count` is how many at a time."""
+
+    count: int
+
+    def submit(self, task: Task, cpu_seconds: int) -> "Future[Done]":
+        """Raises ChildLost or Unavailable from the future."""
+        ...
+
+
+@dataclass
+class _Child:
+    process: subprocess.Popen[bytes]
+    connection: Connection
+
+
+class Children:
+    """Implements Workers with `count` processes, each limited to `memory_bytes`."""
+
+    def __init__(self, count: int, memory_bytes: int) -> None:
+        self.count = count
+        self._memory_bytes = memory_bytes
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="child")
+        self._idle: queue.LifoQueue[_Child | None] = queue.LifoQueue()
+        for _ in range(count):
+            self._idle.put(None)
+        self._answers = msgspec.msgpack.Decoder(Answer)
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Children":
+        """As many and as large as the settings say."""
+        count = settings.worker_processes or min(os.cpu_count() or 1, _MOST)
+        return cls(count, settings.transform_memory_mib << 20)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start all children now rather than at their first task."""
+        places = [self._idle.get() for _ in range(self.count)]
+        for child in self._threads.map(lambda child: child or self._start(), places):
+            self._idle.put(child)
+
+    def submit(self, task: Task, cpu_seconds: int) -> Future[Done]:
+        return self._threads.submit(self._run, task, cpu_seconds)
+
+    def stop(self) -> None:
+        """End all children; what they are doing is given up."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        while True:
+            try:
+                child = self._idle.get_nowait()
+            except queue.Empty:
+                return
+            if child:
+                _end(child)
+
+    def _run(self, task: Task, cpu_seconds: int) -> Done:
+        child = self._idle.get()
+        try:
+            child = child or self._start()
+            answer = self._ask(child, Order(task=task, cpu_seconds=cpu_seconds))
+            if answer.exhausted or answer.peak_bytes > _GROWN_BYTES:
+                _end(child)
+                child = None
+        except ChildLost:
+            child = None
+            raise
+        finally:
+            self._idle.put(child)
+        if answer.unavailable:
+            raise Unavailable(answer.unavailable)
+        if answer.exhausted or answer.done is None:
+            raise ChildLost(f"it needs more memory than {self._memory_bytes >> 20:,} MiB")
+        return answer.done
+
+    def _ask(self, child: _Child, order: Order) -> Answer:
+        seconds = order.cpu_seconds * _WALL_FACTOR
+        try:
+            child.connection.send_bytes(msgspec.msgpack.encode(order))
+            if not child.connection.poll(seconds):
+                _end(child)
+                raise ChildLost(f"it takes longer than {seconds} s")
+            return self._answers.decode(child.connection.recv_bytes(_LARGEST_ANSWER))
+        except (EOFError, OSError, msgspec.DecodeError) as error:
+            status = _end(child)
+            raise ChildLost(_why(status, order.cpu_seconds, error)) from error
+
+    def _start(self) -> _Child:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-P", "-X", "faulthandler", "-m", "processor.child"]
+            environ = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+            process = subprocess.Popen(  # noqa: S603 - our own module, by numbers
+                [*command, str(theirs.fileno()), str(self._memory_bytes)],
+                env=environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for the parent, which ends its children itself
+            )
+        return _Child(process, Connection(ours.detach()))
+
+
+def _end(child: _Child) -> int:
+    """End the child at once; its exit status, as of `subprocess`."""
+    child.connection.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return child.process.wait(0.5)  # it may be ending by itself, and its own status says more
+    child.process.kill()
+    return child.process.wait()
+
+
+def _why(status: int, cpu_seconds: int, error: Exception) -> str:
+    if status == -signal.SIGXCPU:
+        return f"it computes for longer than {cpu_seconds} s"
+    if status < 0:
+        name = signal.Signals(-status).name
+        return f"the process that read it was ended by {name}"
+    return f"the process that read it ended with status {status} ({type(error).__name__})"

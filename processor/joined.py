@@ -1,0 +1,81 @@
+"""What came of a big file's slices as what came of the file: one run, one outcome. Pure."""
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from processor.part import Part, make_parts
+from processor.tables import MAX_PROBLEMS
+from processor.task import Done
+from schemas.records import Problem, SubmissionOutcome
+from schemas.tables import TABLES
+
+TABLES_OF_RUN = ("runs", "run_chunks")
+"""Tables of which all slices have the same rows, but for their counts."""
+
+_COUNTS = ("measurements", "tests", "passed", "failed")
+
+
+def joined(slices: Sequence[Done], array: str) -> Done:
+    """The slices' outcomes as one, and the part of their run; the other parts stay as they are and are not repeated.
+
+    What a slice says of the document around its elements, each says: the first is heard. Places of elements count on
+    from slice to slice.
+    """
+    outcomes = [done.outcomes[0] for done in slices]
+    accepted = all(outcome.verdict == "accepted" for outcome in outcomes)
+    of_elements = f"/{array}/"
+    problems = list(outcomes[0].problems)
+    total = outcomes[0].problems_total
+    unread = Counter(outcomes[0].unread)
+    before = slices[0].elements
+    for done, outcome in zip(slices[1:], outcomes[1:], strict=True):
+        own = [problem for problem in outcome.problems if problem.where.startswith(of_elements)]
+        problems += [_moved(problem, of_elements, before) for problem in own]
+        total += outcome.problems_total - (len(outcome.problems) - len(own))
+        unread.update({name: count for name, count in outcome.unread.items() if name.startswith(of_elements)})
+        before += done.elements
+    if len(problems) > MAX_PROBLEMS:
+        problems.sort(key=lambda problem: problem.effect == "kept")  # no kept one hides why the run was refused
+    outcome = msgspec.structs.replace(
+        outcomes[0],
+        verdict="accepted" if accepted else "rejected",
+        problems=problems[:MAX_PROBLEMS],
+        problems_total=total,
+        runs=outcomes[0].runs if accepted else 0,
+        measurements=_sum(outcomes, "measurements") if accepted else 0,
+        tests=_sum(outcomes, "tests") if accepted else 0,
+        unread=dict(sorted(unread.items())) if accepted else {},
+    )
+    return Done(outcomes=[outcome], parts=_parts_of_run(slices) if accepted else [])
+
+
+def _moved(problem: Problem, beginning: str, by: int) -> Problem:
+    index, _, rest = problem.where.removeprefix(beginning).partition("/")
+    where = f"{beginning}{int(index) + by}" + (f"/{rest}" if rest else "") if index.isdecimal() else problem.where
+    return msgspec.structs.replace(problem, where=where)
+
+
+def _sum(outcomes: Sequence[SubmissionOutcome], name: str) -> int:
+    return sum(getattr(outcome, name) for outcome in outcomes)
+
+
+def _parts_of_run(slices: Sequence[Done]) -> list[Part]:
+    """The run with the counts of all slices, and its chunk, which is the same in each."""
+    runs = pa.concat_tables(
+        pq.read_table(io.BytesIO(part.body)) for done in slices for part in done.parts if part.table == "runs"
+    )
+    row = runs.slice(0, 1)
+    digests = "".join(runs["digest"].to_pylist())
+    totals = {name: pc.sum(runs[name]).as_py() for name in _COUNTS}
+    for name, value in {**totals, "digest": hashlib.sha256(digests.encode()).hexdigest()[:24]}.items():
+        row = row.set_column(row.schema.get_field_index(name), name, [[value]])
+    batches = row.cast(TABLES["runs"]).to_batches()
+    chunks = [part for part in slices[0].parts if part.table == "run_chunks"]
+    return [*make_parts({"runs": batches}), *chunks]
