@@ -50,7 +50,7 @@ import math
 import re
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -431,7 +431,7 @@ def _add_run(file: _File, run: RunRows, configurations: list[_Configuration]) ->
                     if not column.samples:
                         continue
                 if metadata or iterations != column.iterations:  # nearly always those of the unit before
-                    extra = canonical_json({"iterations": [*map(_whole, column.iterations)], **metadata})
+                    extra = canonical_json({"iterations": _whole(column.iterations), **metadata})
                     iterations = None if metadata else column.iterations
                 statistics = sample_statistics(column.samples)
                 value = statistics["median"]
@@ -471,8 +471,10 @@ def _by_unit(all_lines: Iterable[_Lines]) -> dict[str, _Column]:
     return found
 
 
-def _whole(iterations: float) -> int | None:
-    return int(iterations) if iterations < 1 << 63 else None
+def _whole(iterations: Sequence[float]) -> list[int | None]:
+    if max(iterations) < 1 << 63:
+        return [*map(int, iterations)]
+    return [int(number) if number < 1 << 63 else None for number in iterations]
 
 
 def _identity(written: str) -> tuple[str, dict[str, Any]]:
