@@ -149,6 +149,7 @@ def run(settings: "Settings") -> None:
         try:
             serve(routes, settings, openapi_config(), lambda url: click.echo(_greeting(url, settings)), message_page())
         finally:
+            workers.stop()  # what children are doing is given up, and begun again at the next start
             worker.stop()
             for loop in loops:
                 loop.stop()

@@ -25,6 +25,9 @@ AT_ONCE = 2
 WAIT_SECONDS = 30.0
 """How long an export waits for others to be written before it gives up."""
 
+WAITING_AT_ONCE = 1
+"""More give up at once: each that waits takes a thread, and pages and API answer from few (five on one core)."""
+
 _PIECE = 1 << 20
 
 
@@ -55,6 +58,7 @@ TARGETS = {
 }
 
 _turns = threading.BoundedSemaphore(AT_ONCE)
+_places_to_wait = threading.BoundedSemaphore(WAITING_AT_ONCE)
 
 
 class Exported:
@@ -125,8 +129,7 @@ def export(snapshot: Snapshot, run: Run, target: Target, table: str = "") -> Exp
     chosen = chosen_table(run, target, table)
     statuses = summaries.test_counts(snapshot, run.run) if chosen == "tests" else {}
     source = Source(run, chosen, read_batches(snapshot, run.run, chosen, target.order), statuses)
-    if not _turns.acquire(timeout=WAIT_SECONDS):
-        raise Unavailable("too many exports at once")
+    _take_turn()
     try:
         with contextlib.ExitStack() as opened:
             file = opened.enter_context(tempfile.TemporaryFile(prefix="runfeed-export-"))
@@ -140,6 +143,18 @@ def export(snapshot: Snapshot, run: Run, target: Target, table: str = "") -> Exp
             return Exported(file, source)
     finally:
         _turns.release()
+
+
+def _take_turn() -> None:
+    if _turns.acquire(blocking=False):
+        return
+    if _places_to_wait.acquire(blocking=False):
+        try:
+            if _turns.acquire(timeout=WAIT_SECONDS):
+                return
+        finally:
+            _places_to_wait.release()
+    raise Unavailable("too many exports at once")
 
 
 def find_run(snapshot: Snapshot, run_id: str) -> Run:

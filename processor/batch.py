@@ -25,13 +25,13 @@ from processor.benchmarks import read_benchmark
 from processor.children import ChildLost, Workers
 from processor.decode import DecodeLimits
 from processor.formats.registry import FORMATS
-from processor.joined import TABLES_OF_RUN, joined
+from processor.joined import TABLES_OF_RUN, joined, refuses_around
 from processor.lake import has_outcome, publish_outcome, write_part
 from processor.part import Part
 from processor.task import Done, File, Slice, Survey, Task, Transform
 from processor.transform import TRANSFORM_VERSION, quarantined, rejected_outcome
 from schemas import keys
-from schemas.errors import Rejected
+from schemas.errors import Rejected, Unavailable
 from schemas.records import Entry, Outcome, PartRef, Submission, SubmissionOutcome
 
 ATTEMPTS_TOGETHER = 2
@@ -210,7 +210,7 @@ class Processor:
     # --- one big file, in slices ---
 
     def _big(self, entry: Entry, file: File, write: Write) -> Iterator["_Written"]:
-        with self.buckets.public.local_path(entry.key) as path, tempfile.TemporaryDirectory() as scratch:
+        with self.buckets.public.local_path(entry.key) as path, _scratch_folder() as scratch:
             file = msgspec.structs.replace(file, path=str(path))
             survey = Survey(file=file, limits=self.limits, scratch=scratch)
             try:
@@ -226,19 +226,36 @@ class Processor:
             yield from self._collected([_Running([file], self._submit(whole, entry.size_bytes))], write)
 
     def _in_slices(self, slices: list[Slice], write: Write) -> "_Written | None":
-        """None if the cut was wrong. Parts are written as they come; those that no outcome names are swept."""
+        """None if the cut was wrong, or cannot tell what the file does. Parts are written as they come; those that no
+        outcome names are swept."""
+        array = FORMATS[slices[0].format].long_array
         refs: list[PartRef] = []
         whole: list[Done] = []
-        for future in [self._submit(one, one.stop - one.start) for one in slices]:
-            done = future.result()
-            if not done.outcomes:
-                return None
-            refs += [write(part) for part in done.parts if part.table not in TABLES_OF_RUN]
-            done.parts = [part for part in done.parts if part.table in TABLES_OF_RUN]
-            whole.append(done)
-        of_run = joined(whole, FORMATS[slices[0].format].long_array)
+        futures = [self._submit(one, one.stop - one.start) for one in slices]
+        try:
+            for one, future in zip(slices, futures, strict=True):
+                done = self._done_slice(one, future)
+                if not done.outcomes or refuses_around(done, array):
+                    return None
+                refs += [write(part) for part in done.parts if part.table not in TABLES_OF_RUN]
+                done.parts = [part for part in done.parts if part.table in TABLES_OF_RUN]
+                whole.append(done)
+            if len({ref.key for ref in refs}) < len(refs):
+                return None  # slices of equal rows are one part, and a part is read once
+        finally:
+            for future in futures:
+                future.cancel()  # those not begun: what comes next need not wait for them
+        of_run = joined(whole, array)
         accepted = of_run.outcomes[0].verdict == "accepted"
         return _Written(of_run.outcomes, [write(part) for part in of_run.parts] + refs if accepted else [])
+
+    def _done_slice(self, one: Slice, future: Future[Done]) -> Done:
+        """A slice that costs its child is tried once more: the file as a whole may be too large for one child."""
+        try:
+            return future.result()
+        except ChildLost as lost:
+            _log.warning("a child was lost", seq=one.file.seq, slice=one.start, reason=str(lost))
+            return self._submit(one, one.stop - one.start).result()
 
     # --- attempts ---
 
@@ -257,6 +274,17 @@ class Processor:
 
     def _forget(self, attempts: str) -> None:
         self.buckets.private.delete(*self.buckets.private.list(attempts))
+
+
+@contextlib.contextmanager
+def _scratch_folder() -> Iterator[str]:
+    """Where children may write; Unavailable where there is no such place."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="runfeed-slices-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise Unavailable(f"no place for temporary files: {error}") from error
+    with folder as path:
+        yield path
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import gc
 import os
 import resource
 import select
+import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
@@ -38,7 +39,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def serve(connection: Connection, memory_bytes: int) -> None:
-    """Do what comes until the other side hangs up."""
+    """Do what comes until the other side hangs up. SIGTERM, which a service manager sends to all processes of a
+    service, is for that side: a child that died of it would look as if its file had killed it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _limit(resource.RLIMIT_DATA, memory_bytes)
     pa.set_cpu_count(1)

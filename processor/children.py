@@ -10,6 +10,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -37,7 +39,11 @@ _WALL_FACTOR = 4
 
 
 class ChildLost(RunfeedError):
-    """The child could not end its task; says why: a crash, or a limit on memory or time."""
+    """The child could not end its task; says why: a crash, a limit on memory or time, or words it could not be told."""
+
+
+class Stopping(Unavailable):
+    """This process is being ended: whoever waits for the task may give it up, the next start finds it in the log."""
 
 
 class Workers(Protocol):
@@ -50,7 +56,7 @@ class Workers(Protocol):
         ...
 
 
-@dataclass
+@dataclass(eq=False)
 class _Child:
     process: subprocess.Popen[bytes]
     connection: Connection
@@ -66,6 +72,9 @@ class Children:
         self._idle: queue.LifoQueue[_Child | None] = queue.LifoQueue()
         for _ in range(count):
             self._idle.put(None)
+        self._lock = threading.Lock()
+        self._busy: set[_Child] = set()
+        self._stopping = False
         self._answers = msgspec.msgpack.Decoder(Answer)
 
     @classmethod
@@ -88,11 +97,17 @@ class Children:
             self._idle.put(child)
 
     def submit(self, task: Task, cpu_seconds: int) -> Future[Done]:
+        if self._stopping:
+            raise Stopping("the processes that transform are being ended")
         return self._threads.submit(self._run, task, cpu_seconds)
 
     def stop(self) -> None:
-        """End all children; what they are doing is given up."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """End all children; what they are doing is given up, and is Unavailable to whom it was for."""
+        with self._lock:
+            self._stopping = True
+            for busy in self._busy:
+                busy.process.kill()  # whoever waits for it sees it end
+        self._threads.shutdown(wait=False)
         while True:
             try:
                 child = self._idle.get_nowait()
@@ -105,12 +120,15 @@ class Children:
         child = self._idle.get()
         try:
             child = child or self._start()
-            answer = self._ask(child, Order(task=task, cpu_seconds=cpu_seconds))
+            with self._doing(child):
+                answer = self._ask(child, Order(task=task, cpu_seconds=cpu_seconds))
             if answer.exhausted or answer.peak_bytes > _GROWN_BYTES:
                 _end(child)
                 child = None
-        except ChildLost:
+        except ChildLost as lost:
             child = None
+            if self._stopping:
+                raise Stopping("the processes that transform are being ended") from lost
             raise
         finally:
             self._idle.put(child)
@@ -120,10 +138,28 @@ class Children:
             raise ChildLost(f"it needs more memory than {self._memory_bytes >> 20:,} MiB")
         return answer.done
 
+    @contextlib.contextmanager
+    def _doing(self, child: _Child) -> Iterator[None]:
+        """The child is at work, and `stop` ends it. Unavailable if that has begun."""
+        with self._lock:
+            if self._stopping:
+                raise Stopping("the processes that transform are being ended")
+            self._busy.add(child)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy.discard(child)
+
     def _ask(self, child: _Child, order: Order) -> Answer:
         seconds = order.cpu_seconds * _WALL_FACTOR
         try:
-            child.connection.send_bytes(msgspec.msgpack.encode(order))
+            said = msgspec.msgpack.encode(order)
+        except (OverflowError, ValueError) as error:  # a number or a text that no message holds
+            _end(child)
+            raise ChildLost(f"it cannot be handed to the process that would read it: {error}") from error
+        try:
+            child.connection.send_bytes(said)
             if not child.connection.poll(seconds):
                 _end(child)
                 raise ChildLost(f"it takes longer than {seconds} s")
@@ -133,17 +169,25 @@ class Children:
             raise ChildLost(_why(status, order.cpu_seconds, error)) from error
 
     def _start(self) -> _Child:
-        ours, theirs = socket.socketpair()
+        """Raises Unavailable if this machine has no process or file descriptor left for it."""
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise Unavailable(f"no socket to a process to transform with: {error}") from error
         with theirs:
             command = [sys.executable, "-P", "-X", "faulthandler", "-m", "processor.child"]
             environ = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-            process = subprocess.Popen(  # noqa: S603 - our own module, by numbers
-                [*command, str(theirs.fileno()), str(self._memory_bytes)],
-                env=environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for the parent, which ends its children itself
-            )
+            try:
+                process = subprocess.Popen(  # noqa: S603 - our own module, by numbers
+                    [*command, str(theirs.fileno()), str(self._memory_bytes)],
+                    env=environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,  # Ctrl-C is for the parent, which ends its children itself
+                )
+            except OSError as error:  # no more processes or memory for now
+                ours.close()
+                raise Unavailable(f"no process to transform with: {error}") from error
         return _Child(process, Connection(ours.detach()))
 
 
@@ -160,6 +204,6 @@ def _why(status: int, cpu_seconds: int, error: Exception) -> str:
     if status == -signal.SIGXCPU:
         return f"it computes for longer than {cpu_seconds} s"
     if status < 0:
-        name = signal.Signals(-status).name
+        name = {one.value: one.name for one in signal.Signals}.get(-status, f"signal {-status}")
         return f"the process that read it was ended by {name}"
     return f"the process that read it ended with status {status} ({type(error).__name__})"

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from processor.part import Part, make_parts
-from processor.tables import MAX_PROBLEMS
+from processor.tables import MAX_PROBLEMS, MAX_UNREAD_NAMES, OTHER_NAMES
 from processor.task import Done
 from schemas.records import Problem, SubmissionOutcome
 from schemas.tables import TABLES
@@ -25,7 +25,7 @@ _COUNTS = ("measurements", "tests", "passed", "failed")
 def joined(slices: Sequence[Done], array: str) -> Done:
     """The slices' outcomes as one, and the part of their run; the other parts stay as they are and are not repeated.
 
-    What a slice says of the document around its elements, each says: the first is heard. Places of elements count on
+    What a slice says of the document around its elements, each says, so it is heard once. Places of elements count on
     from slice to slice.
     """
     outcomes = [done.outcomes[0] for done in slices]
@@ -36,10 +36,13 @@ def joined(slices: Sequence[Done], array: str) -> Done:
     unread = Counter(outcomes[0].unread)
     before = slices[0].elements
     for done, outcome in zip(slices[1:], outcomes[1:], strict=True):
-        own = [problem for problem in outcome.problems if problem.where.startswith(of_elements)]
-        problems += [_moved(problem, of_elements, before) for problem in own]
-        total += outcome.problems_total - (len(outcome.problems) - len(own))
-        unread.update({name: count for name, count in outcome.unread.items() if name.startswith(of_elements)})
+        new = [one for one in outcome.problems if one.where.startswith(of_elements) or one not in problems]
+        problems += [_moved(problem, of_elements, before) for problem in new]
+        total += outcome.problems_total - (len(outcome.problems) - len(new))
+        of_slice = {
+            name: count for name, count in outcome.unread.items() if name.startswith((of_elements, OTHER_NAMES))
+        }
+        unread.update(of_slice)
         before += done.elements
     if len(problems) > MAX_PROBLEMS:
         problems.sort(key=lambda problem: problem.effect == "kept")  # no kept one hides why the run was refused
@@ -51,9 +54,23 @@ def joined(slices: Sequence[Done], array: str) -> Done:
         runs=outcomes[0].runs if accepted else 0,
         measurements=_sum(outcomes, "measurements") if accepted else 0,
         tests=_sum(outcomes, "tests") if accepted else 0,
-        unread=dict(sorted(unread.items())) if accepted else {},
+        unread=dict(sorted(_few(unread).items())) if accepted else {},
     )
     return Done(outcomes=[outcome], parts=_parts_of_run(slices) if accepted else [])
+
+
+def refuses_around(done: Done, array: str) -> bool:
+    """Whether a slice was refused for what is none of its elements: where that is in the file, only the file tells."""
+    problems = done.outcomes[0].problems
+    return any(one.effect == "refused" and not one.where.startswith(f"/{array}/") for one in problems)
+
+
+def _few(unread: Counter[str]) -> Counter[str]:
+    """As many names as a loss report may have; the rarest of the others are counted together."""
+    kept = Counter(dict(unread.most_common(MAX_UNREAD_NAMES)))
+    if others := unread.total() - kept.total():
+        kept[OTHER_NAMES] += others
+    return kept
 
 
 def _moved(problem: Problem, beginning: str, by: int) -> Problem:

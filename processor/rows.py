@@ -23,19 +23,27 @@ class Rows:
     def __init__(self) -> None:
         self.size_bytes = 0
         """Of the record batches made so far."""
-        self._columns = {name: empty_columns(name) for name in TABLES}
+        self._columns: dict[str, Columns] = {}
         self._batches: dict[str, list[pa.RecordBatch]] = {name: [] for name in TABLES}
 
     def append(self, table: str, row: Mapping[str, Any]) -> None:
         """One row; `row` has every column of the table."""
-        for name, values in self._columns[table].items():
-            values.append(row[name])
+        columns = self._columns.get(table)
+        if columns is None:
+            self._columns[table] = {name: [row[name]] for name in _NAMES[table]}
+        else:
+            for name, values in columns.items():
+                values.append(row[name])
 
     def extend(self, table: str, columns: Columns) -> None:
-        """Many rows, as columns of one length."""
-        for name, values in self._columns[table].items():
-            values.extend(columns[name])
-        if len(self._columns[table]["seq"]) >= BATCH_ROWS:
+        """Many rows, as columns of one length, which must not be used any more."""
+        held = self._columns.get(table)
+        if held is None:
+            held = self._columns[table] = {name: columns[name] for name in _NAMES[table]}
+        else:
+            for name, values in held.items():
+                values.extend(columns[name])
+        if len(held["seq"]) >= BATCH_ROWS:
             self._make_batch(table)
 
     def add(self, table: str, batches: Sequence[pa.RecordBatch]) -> None:
@@ -49,7 +57,7 @@ class Rows:
         """All rows of `other`, which must not be used any more."""
         for table in TABLES:
             self.add(table, other._batches[table])
-            if other._columns[table]["seq"]:
+            if table in other._columns:
                 self.extend(table, other._columns[table])
 
     def batches(self) -> dict[str, list[pa.RecordBatch]]:
@@ -59,14 +67,8 @@ class Rows:
         return self._batches
 
     def _make_batch(self, table: str) -> None:
-        columns = self._columns[table]
-        if columns["seq"]:
+        columns = self._columns.pop(table, None)
+        if columns is not None:
             batch = pa.RecordBatch.from_pydict(columns, schema=TABLES[table])
             self._batches[table].append(batch)
             self.size_bytes += batch.nbytes
-            self._columns[table] = empty_columns(table)
-
-
-def empty_columns(table: str, without: Sequence[str] = ()) -> Columns:
-    """An empty list per column."""
-    return {name: [] for name in _NAMES[table] if name not in without}

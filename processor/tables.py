@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from processor.decode import DecodeLimits
-from processor.rows import BATCH_ROWS, Columns, Rows, empty_columns
+from processor.rows import BATCH_ROWS, Columns, Rows
 from schemas import identity
 from schemas.errors import Rejected
 from schemas.problems import problem_of
@@ -40,8 +40,9 @@ MAX_SERIES_REMEMBERED = 20_000
 OTHER_NAMES = "(other names)"
 
 _SAME = ("seq", "run")  # columns that hold one value throughout a run
-_MEASUREMENT = tuple(name for name in TABLES["measurements"].names if name not in (*_SAME, "series"))
+_MEASUREMENT = tuple(name for name in TABLES["measurements"].names if name not in _SAME)
 _TEST = tuple(name for name in TABLES["tests"].names if name not in _SAME)
+_GIVEN = tuple(name for name in _MEASUREMENT if name != "series")
 _ROWS_TOGETHER = 1000  # that came one by one; of a batch's rows a whole part
 _PASSED = {"pass", "ok"}
 _FAILED = {"assert", "fail", "error", "timeout", "crash"}
@@ -306,15 +307,20 @@ class RunRows:
         if not rows:
             return
         self._one_by_one[table] = []
-        names, add = (_TEST, self.test_rows) if table == "tests" else (_MEASUREMENT, self.measurement_rows)
+        names, add = (_TEST, self.test_rows) if table == "tests" else (_GIVEN, self.measurement_rows)
         add(**dict(zip(names, zip(*rows, strict=True), strict=True)))
 
     def _extend(self, table: str, columns: Mapping[str, Sequence[Any] | None], count: int) -> None:
         """`count` rows more; absent columns are null."""
-        rows = self._rows[table] = self._rows[table] or empty_columns(table, without=_SAME)
-        nothing = [None] * count
-        for name, values in rows.items():
-            values.extend(columns.get(name) or nothing)
+        if not count:
+            return
+        rows, nothing = self._rows[table], [None] * count
+        if rows:
+            for name, values in rows.items():
+                values.extend(columns.get(name) or nothing)
+        else:
+            names = _TEST if table == "tests" else _MEASUREMENT
+            rows = self._rows[table] = {name: [*(columns.get(name) or nothing)] for name in names}
         if len(next(iter(rows.values()))) >= BATCH_ROWS:
             self._flush(table)
 
@@ -472,7 +478,17 @@ class Tables:
             if series is None:
                 if len(remembered) >= MAX_SERIES_REMEMBERED:
                     remembered.clear()
-                series = remembered[facts] = identity.series_id(project, *facts)
+                benchmark, params, metric, unit, better, version, environment = facts
+                series = remembered[facts] = identity.series_id(
+                    project=project,
+                    benchmark=benchmark,
+                    params=params,
+                    metric=metric,
+                    unit=unit,
+                    better=better,
+                    benchmark_version=version,
+                    environment=environment,
+                )
             found.append(series)
         return found
 

@@ -49,6 +49,7 @@ def environment_title(name: str, machine: Machine) -> str:
 
 
 def series_id(
+    *,
     project: str,
     benchmark: str,
     params: str,
@@ -59,6 +60,10 @@ def series_id(
     environment: str,
 ) -> str:
     """Only measurements that agree in all of these are ever compared in one line."""
-    facts = ("series", project, benchmark, params, metric, unit, better, benchmark_version, environment)
-    # What `digest24` does, at a third of its cost: there is one of these per measurement, and all of it is text.
-    return hashlib.sha256(f"[{','.join(map(encode_basestring_ascii, facts))}]".encode()).hexdigest()[:24]
+    # As `digest24` writes them, at a fifth of its cost: each measurement has a series, and all facts are text.
+    text = encode_basestring_ascii
+    facts = (
+        f'["series",{text(project)},{text(benchmark)},{text(params)},{text(metric)},{text(unit)},{text(better)}'
+        f",{text(benchmark_version)},{text(environment)}]"
+    )
+    return hashlib.sha256(facts.encode()).hexdigest()[:24]

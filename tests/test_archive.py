@@ -474,6 +474,7 @@ def test_a_directory_that_points_outside_is_refused() -> None:
         (gzip.compress(b"{}"), "gzip"),
         (zstandard.compress(b"{}"), "zstd"),
     ],
+    ids=["zip", "tar", "gzip", "zstd"],
 )
 def test_what_is_packed_twice_is_refused_when_it_is_read(inner: bytes, kind: str) -> None:
     for made, outer in ((zip_of, "zip"), (tar_of, "tar")):

@@ -138,6 +138,7 @@ def test_every_struct_that_formats_read_with_names_what_it_does_not_know() -> No
             if isinstance(one, type)
             and issubclass(one, msgspec.Struct)
             and one.__module__ == module.__name__
+            and not name.startswith("_")  # nothing is decoded into those
             and not one.__struct_config__.forbid_unknown_fields
         }
         assert lenient == LENIENT.get(id, set()), id

@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -527,6 +528,26 @@ def test_too_many_exports_at_once_wait_and_then_give_up(sample: Sample, monkeypa
     finally:
         for _ in range(export.AT_ONCE):
             export._turns.release()
+    assert exported(sample, run, "csv")[0]
+
+
+def test_exports_that_wait_leave_threads_to_everybody_else(sample: Sample) -> None:
+    """Each that waits holds one of the few threads that answer, so those beyond the first give up at once."""
+    run = add(sample, lambda run: run.test(where="/", test="a", status="pass"))
+    for _ in range(export.AT_ONCE):
+        assert export._turns.acquire(timeout=1)
+    for _ in range(export.WAITING_AT_ONCE):
+        assert export._places_to_wait.acquire(timeout=1)
+    began = time.monotonic()
+    try:
+        with pytest.raises(Unavailable):
+            exported(sample, run, "csv")
+    finally:
+        for _ in range(export.AT_ONCE):
+            export._turns.release()
+        for _ in range(export.WAITING_AT_ONCE):
+            export._places_to_wait.release()
+    assert time.monotonic() - began < export.WAIT_SECONDS / 3
     assert exported(sample, run, "csv")[0]
 
 

@@ -13,10 +13,11 @@ import pytest
 
 from tests.any_bytes import is_json
 from tests.fuzz import seeds
-from tests.fuzz.__main__ import Ended, fuzz, fuzz_all, main, shown
+from tests.fuzz.__main__ import CORPUS, Ended, fuzz, fuzz_all, main, shown
 from tests.fuzz.finds import Finds, kind_of, minimised
 from tests.fuzz.mutation import Material, changed, simple_bytewise
-from tests.fuzz.targets import PLANTED, TARGETS, check_planted
+from tests.fuzz.planted import check_planted
+from tests.fuzz.targets import PLANTED, TARGETS
 
 SECONDS = int(os.environ.get("RUNFEED_FUZZ_SECONDS", "600"))
 MOST = 1 << 14
@@ -102,7 +103,7 @@ def test_failures_are_told_apart_by_error_and_place(tmp_path: Path) -> None:
             check_planted(data)
         kinds.append(kind_of(caught.value))
     assert kinds[0] == kinds[1]
-    assert kinds[0].startswith("ZeroDivisionError-targets-")
+    assert kinds[0].startswith("ZeroDivisionError-planted-")
     assert not finds.has(kinds[0])
     finds.keep(kinds[0], b"one", "why")
     assert finds.has(kinds[0])
@@ -147,4 +148,4 @@ def test_the_fuzzer_finds_what_was_planted(tmp_path: Path) -> None:
 @pytest.mark.timeout(SECONDS * 3 + 600)
 def test_nothing_is_found_in_long_fuzzing(tmp_path: Path) -> None:
     """RUNFEED_FUZZ_SECONDS (600 without it) for all targets together."""
-    assert_nothing_found(fuzz_all(list(TARGETS), SECONDS, 1, tmp_path, None))
+    assert_nothing_found(fuzz_all(list(TARGETS), SECONDS, 1, tmp_path, CORPUS if CORPUS.is_dir() else None))

@@ -221,7 +221,7 @@ class TestPoints:
         assert problems(result) == [
             "line 2 /data/value: expected float, found str",
             "line 4: expected object, found int",
-            "line 6: expected well-formed JSON, found Input data was truncated",
+            "line 6: expected well-formed JSON, found the end inside a value: it is cut off",
         ]
 
     def test_a_last_line_that_was_cut_costs_only_itself(self) -> None:

@@ -1,8 +1,10 @@
 """A big document read in slices gives what it gives when it is read whole."""
 
+import errno
 import gzip
 import json
 import random
+from concurrent.futures import Future
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ from hypothesis import strategies as st
 from processor import batch as batch_module
 from processor import task as task_module
 from processor.batch import Processor
+from processor.children import ChildLost
 from processor.decode import DecodeLimits
 from processor.slices import cut
-from processor.task import Survey
+from processor.tables import MAX_UNREAD_NAMES
+from processor.task import Done, Slice, Survey
 from schemas.records import Chunk, Context
 from tests.bench.make_wptreport import write_wptreport
 from tests.chain import Chain, InThisProcess, load, rows
@@ -203,6 +207,132 @@ def test_a_second_array_that_looks_like_the_first_is_not_taken_for_it(
     assert kinds.count("Slice") > 3
     assert kinds.count("Transform") == 1
     assert second.submissions[0].tests == 30 * 4
+
+
+def broken_at(n: int, text: str) -> bytes:
+    """A report of 40 results in whose result `n` something stands as `text`."""
+    results = [result(i, 20) for i in range(40)]
+    results[n]["message"] = "HERE"
+    return json.dumps(report(results)).replace('"HERE"', text).encode()
+
+
+def test_a_slice_that_is_no_json_refuses_the_file_with_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, second, kinds = compared(tmp_path, monkeypatch, broken_at(35, "NaN"))
+    assert kinds.count("Slice") > 3
+    assert second.submissions[0].verdict == "rejected"
+    assert len(second.submissions[0].problems) == 1
+
+
+def test_what_is_said_of_a_later_slice_as_a_whole_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, second, kinds = compared(tmp_path, monkeypatch, broken_at(35, '"half a \\ud83d"'))
+    assert kinds.count("Transform") == 0
+    assert ["surrogates" in problem.found for problem in second.submissions[0].problems] == [True]
+
+
+def test_an_array_that_is_closed_and_opened_again_is_not_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two arrays of one name JSON readers take the last."""
+    monkeypatch.setattr("processor.slices._TAIL_BYTES", 1_000)
+    body = json.dumps(report([result(n) for n in range(60)])).encode()
+    at = body.index(b', {"test": "/a/30.html"')
+    _, second, kinds = compared(tmp_path, monkeypatch, body[:at] + b'], "results": [' + body[at + 2 :])
+    assert kinds.count("Slice") > 3
+    assert second.submissions[0].tests == 30 * 4
+
+
+def test_slices_of_equal_rows_are_each_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their parts would be one part, since a part is named by what it holds."""
+    _, second, _ = compared(tmp_path, monkeypatch, json.dumps(report([result(1)] * 60)).encode())
+    assert second.submissions[0].tests == 60 * 4
+    assert len({part.key for part in second.parts}) == len(second.parts)
+
+
+def test_a_loss_report_of_slices_loses_no_count_and_stays_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = [result(n, 20, **{f"new {n} {i}": 1 for i in range(20)}) for n in range(40)]
+    chain = Chain(tmp_path / "data")
+    chain.processor = Processor(chain.buckets, chain.submissions, SmallSlices(), DecodeLimits(), chain.clock)
+    outcome = outcome_of(chain, json.dumps(report(results)).encode(), monkeypatch, slices=True)
+    unread = outcome.submissions[0].unread
+    assert sum(unread.values()) == 40 * 20
+    assert len(unread) <= MAX_UNREAD_NAMES + 1
+
+
+class Losing(SmallSlices):
+    """Loses the child at the first `losses` tries of the first slice."""
+
+    def __init__(self, losses: int) -> None:
+        super().__init__()
+        self.losses = losses
+        self.begun: list[Any] = []
+
+    def submit(self, task: Any, cpu_seconds: int) -> Any:
+        future = super().submit(task, cpu_seconds)
+        if isinstance(task, Slice):
+            self.begun.append(task.start)
+            if task.start == min(self.begun) and self.losses:
+                self.losses -= 1
+                future = Future()
+                future.set_exception(ChildLost("chance"))
+        return future
+
+
+@pytest.mark.parametrize(("losses", "whole"), [(1, 0), (2, 1)])
+def test_a_slice_that_costs_its_child_is_read_once_more_before_the_file_is_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, losses: int, whole: int
+) -> None:
+    chain = Chain(tmp_path / "data")
+    workers = Losing(losses)
+    chain.processor = Processor(chain.buckets, chain.submissions, workers, DecodeLimits(), chain.clock)
+    body = json.dumps(report([result(n) for n in range(40)])).encode()
+    outcome = outcome_of(chain, body, monkeypatch, slices=True)
+    assert outcome.submissions[0].tests == 40 * 4
+    assert workers.kinds.count("Transform") == whole
+
+
+def test_slices_that_are_not_begun_when_one_fails_are_not_begun_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of a hostile file's many slices could take its whole computing time, and everybody would wait."""
+
+    class Late(SmallSlices):
+        def __init__(self) -> None:
+            super().__init__()
+            self.waiting: list[Any] = []
+
+        def submit(self, task: Any, cpu_seconds: int) -> Any:
+            if not isinstance(task, Slice):
+                return super().submit(task, cpu_seconds)
+            future: Future[Any] = Future()
+            self.waiting.append(future)
+            if len(self.waiting) == 1:
+                future.set_result(Done())
+            return future
+
+    chain = Chain(tmp_path / "data")
+    workers = Late()
+    chain.processor = Processor(chain.buckets, chain.submissions, workers, DecodeLimits(), chain.clock)
+    body = json.dumps(report([result(n) for n in range(40)])).encode()
+    assert outcome_of(chain, body, monkeypatch, slices=True).submissions[0].tests == 40 * 4
+    assert len(workers.waiting) > 3
+    assert all(future.cancelled() for future in workers.waiting[1:])
+
+
+def test_without_room_to_decompress_to_a_file_is_read_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    chain = Chain(tmp_path / "data")
+    workers = SmallSlices()
+    chain.processor = Processor(chain.buckets, chain.submissions, workers, DecodeLimits(), chain.clock)
+    monkeypatch.setattr(task_module, "inflate", full)
+    body = gzip.compress(json.dumps(report([result(n) for n in range(40)])).encode())
+    assert outcome_of(chain, body, monkeypatch, slices=True).submissions[0].tests == 40 * 4
+    assert workers.kinds == ["Survey", "Transform"]
 
 
 def test_equal_reports_have_equal_digests_and_others_have_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

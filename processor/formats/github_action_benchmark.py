@@ -43,6 +43,7 @@ Definition: https://github.com/benchmark-action/github-action-benchmark, `src/ex
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from json.encoder import encode_basestring
 from math import isfinite
 from typing import Any
 
@@ -238,12 +239,8 @@ def _add_benches(run: RunRows, where: str, benches: Iterable[tuple[int, Bench]],
         ):
             run.measurement(metric="value", params=params, better=_better(tool, row["unit"]), **row)
         return
-    names: list[str] = []
+    measured: list[Bench] = []
     values: list[float] = []
-    units: list[str] = []
-    betters: list[str] = []
-    deviations: list[float | None] = []
-    extras: list[str | None] = []
     for index, bench in benches:
         value = bench.value
         if not isinstance(value, float):
@@ -253,27 +250,18 @@ def _add_benches(run: RunRows, where: str, benches: Iterable[tuple[int, Bench]],
         if not isfinite(value):
             run.refuse(f"{where}/{index}/value", "a finite number", repr(value)[:80])
             continue
-        unit, better = _unit_and_better(tool, bench.unit)
-        names.append(bench.name)
+        measured.append(bench)
         values.append(value)
-        units.append(unit)
-        betters.append(better)
-        spread = bench.range
-        stddev = None
-        if tool == "benchmarkdotnet" and isinstance(spread, str):
-            stddev = _number(spread.removeprefix("±"))
-        deviations.append(stddev if stddev is not None and isfinite(stddev) else None)
-        extra = _extra(bench)
-        extras.append(canonical_json(extra) if extra else None)
+    kinds = [_unit_and_better(tool, bench.unit) for bench in measured]
     run.measurement_rows(
-        benchmark=names,
-        metric=["value"] * len(names),
+        benchmark=[bench.name for bench in measured],
+        metric=["value"] * len(measured),
         value=values,
-        unit=units,
-        better=betters,
-        params=[canonical_json(params) if params else ""] * len(names),
-        stddev=deviations,
-        extra=extras,
+        unit=[unit for unit, _ in kinds],
+        better=[better for _, better in kinds],
+        params=[canonical_json(params) if params else ""] * len(measured),
+        stddev=[_deviation(bench) for bench in measured] if tool == "benchmarkdotnet" else None,
+        extra=[_extra_text(bench) for bench in measured],
     )
 
 
@@ -294,6 +282,17 @@ def _extra(bench: Bench) -> dict[str, Any]:
     if bench.extra not in (None, ""):
         extra["extra"] = bench.extra
     return extra
+
+
+def _extra_text(bench: Bench) -> str | None:
+    if isinstance(bench.range, str) and bench.range and bench.extra is None:  # nearly always
+        return f'{{"range":{encode_basestring(bench.range)}}}'
+    extra = _extra(bench)
+    return canonical_json(extra) if extra else None
+
+
+def _deviation(bench: Bench) -> float | None:
+    return _number(bench.range.removeprefix("±")) if isinstance(bench.range, str) else None
 
 
 def _go_rows(run: RunRows, where: str, bench: Bench) -> list[dict[str, Any]]:

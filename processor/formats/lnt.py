@@ -438,6 +438,8 @@ def _is_text(metric: str, values: list[Any]) -> bool:
     """Whether a metric is none: a hash, or words. A number that is none (`"NaN"`) is a number."""
     if metric in _TEXT:
         return True
+    if {*map(type, values)} <= {float, int}:
+        return False
     words = [value for value in values if isinstance(value, str) and value not in _NOT_FINITE]
     return metric not in _UNREAD and bool(words) and all(_number(word) is None for word in words)
 
@@ -448,6 +450,8 @@ def _one_or_list(values: list[Any]) -> Any:
 
 def _numbers(run: RunRows, where: str, values: list[Any]) -> list[float]:
     """The finite numbers among `values`; the others are flagged."""
+    if {*map(type, values)} == {float} and all(map(math.isfinite, values)):
+        return values
     found = []
     for index, value in enumerate(values):
         number = _number(value)
@@ -462,9 +466,12 @@ def _measured(
     run: RunRows, where: str, metric: str, samples: list[float], statuses: dict[str, list[int | None]]
 ) -> list[float]:
     """The samples that count: those whose status says that nothing failed. What is left out is flagged."""
+    failed = {status: codes for status, codes in statuses.items() if codes.count(0) < len(codes)}
+    if not failed:
+        return samples
     kept = list(enumerate(samples))
-    for status, codes in statuses.items():
-        if all(code == 0 for code in codes) or not _governs(status, metric):
+    for status, codes in failed.items():
+        if not _governs(status, metric):
             continue
         before = len(kept)
         each = len(codes) == len(samples)
@@ -487,6 +494,8 @@ def _governs(status: str, metric: str) -> bool:
 
 def _status(value: Any) -> int | None:
     """A status as a whole number, None if it is none."""
+    if value == 0 and type(value) is int:  # nearly always
+        return 0
     number = _number(value)
     return int(number) if number is not None and number == math.floor(number) and abs(number) < 1 << 31 else None
 

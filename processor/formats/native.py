@@ -27,9 +27,9 @@ import msgspec
 from processor.decode import Buffer, quoted_constants, read_json
 from processor.formats import Format
 from processor.mended import every_problem, read_fields
-from processor.samples import sample_statistics
+from processor.samples import STATISTICS, sample_statistics
 from processor.shape import Shape
-from processor.tables import RunFacts, RunRows, Tables
+from processor.tables import RunFacts, RunRows, Tables, canonical_json
 from schemas.problems import problem_of
 
 Scalar = str | int | float | bool | None
@@ -62,23 +62,30 @@ def claims(shape: Shape) -> bool:
     )
 
 
+_ROWS_TOGETHER = 10_000
 _MEASUREMENT = msgspec.json.Decoder(Measurement)
 _DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def read(data: Buffer, out: Tables) -> None:
     run = out.run(RunFacts())
+    measurements: list[Measurement] = []
     for where, item in _items(data):
         try:
-            measurement = _MEASUREMENT.decode(item)
+            measurement: Measurement | None = _MEASUREMENT.decode(item)
         except _DECODE_ERRORS:
-            _add_other(run, out, where, item)
-        else:
-            _add_measurement(run, where, measurement)
+            measurement = _read_other(run, out, where, item)
+        if measurement:
+            measurements.append(measurement)
+            if len(measurements) >= _ROWS_TOGETHER:
+                _add_measurements(run, measurements)
+                measurements.clear()
+    if measurements:
+        _add_measurements(run, measurements)
 
 
-def _add_other(run: RunRows, out: Tables, where: str, item: Buffer | msgspec.Raw) -> None:
-    """A test; or a measurement with fields that are unknown or wrong; or neither."""
+def _read_other(run: RunRows, out: Tables, where: str, item: Buffer | msgspec.Raw) -> Measurement | None:
+    """A test, added; or a measurement with fields that are unknown; or neither, and the run is refused."""
     try:
         fields = msgspec.json.decode(item, type=dict[str, msgspec.Raw])
     except _DECODE_ERRORS as error:
@@ -86,21 +93,21 @@ def _add_other(run: RunRows, out: Tables, where: str, item: Buffer | msgspec.Raw
         bare = not isinstance(error, msgspec.ValidationError) and quoted_constants(bytes(item)) != bytes(item)
         found = "a bare NaN or Infinity, which JSON does not have" if bare else problem.found
         run.refuse(problem.where, problem.expected, found)
-        return
+        return None
     kind = Measurement if "benchmark" in fields else Test if "test" in fields else None
     if kind is None:
         run.refuse(where or "/", "a field 'benchmark' or 'test'", f"fields {sorted(fields)[:10]}")
-        return
+        return None
     try:
         read: Measurement | Test = read_fields(item, kind, out, "/*" if where else "")
     except _DECODE_ERRORS as error:
         for problem in every_problem(bytes(item), kind, where) or [problem_of(error, where)]:
             run.refuse(problem.where, problem.expected, problem.found)
-        return
+        return None
     if isinstance(read, Measurement):
-        _add_measurement(run, where, read)
-    else:
-        _add_test(run, where, read)
+        return read
+    _add_test(run, where, read)
+    return None
 
 
 def _items(data: Buffer) -> Iterator[tuple[str, Buffer | msgspec.Raw]]:
@@ -121,21 +128,23 @@ def _items(data: Buffer) -> Iterator[tuple[str, Buffer | msgspec.Raw]]:
         yield "", text
 
 
-def _add_measurement(run: RunRows, where: str, item: Measurement) -> None:
-    samples = item.samples or None
-    stats: dict[str, Any] = dict(sample_statistics(samples)) if samples else {}
-    run.measurement(
-        where=f"{where}/value",
-        benchmark=item.benchmark,
-        metric=item.metric,
-        value=item.value,
-        unit=item.unit,
-        better=item.better,
-        params=item.params,
-        samples=samples,
-        benchmark_version=item.version,
-        extra=item.extra,
-        **stats,
+def _add_measurements(run: RunRows, items: list[Measurement]) -> None:
+    """JSON has no number that is not finite."""
+    statistics: dict[str, Any] = {}
+    if any(item.samples for item in items):
+        of_items = [sample_statistics(item.samples) if item.samples else {} for item in items]
+        statistics = {name: [of_item.get(name) for of_item in of_items] for name in STATISTICS}
+        statistics["samples"] = [item.samples or None for item in items]
+    run.measurement_rows(
+        benchmark=[item.benchmark for item in items],
+        metric=[item.metric for item in items],
+        value=[item.value for item in items],
+        unit=[item.unit for item in items],
+        better=[item.better for item in items],
+        params=[canonical_json(item.params) if item.params else "" for item in items],
+        benchmark_version=[item.version for item in items],
+        extra=[canonical_json(item.extra) if item.extra else None for item in items],
+        **statistics,
     )
 
 

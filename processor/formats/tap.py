@@ -440,6 +440,9 @@ class _Stream:
 def _point(line: int, is_ok: bool, text: str) -> _Point:
     """A point from what stands behind its number."""
     point = _Point(line, "pass" if is_ok else "fail", "")
+    if "#" not in text:
+        point.name = _unescaped(text).strip()
+        return point
     if time := _TIME.search(text):
         point.seconds = float(time[1]) / _PER_SECOND[time[2]]
         text = text[: time.start()]
@@ -464,7 +467,7 @@ def _bounded(name: str) -> str:
 
 
 def _unescaped(text: str) -> str:
-    return _ESCAPED.sub(r"\1", text)
+    return _ESCAPED.sub(r"\1", text) if "\\" in text else text
 
 
 def _yaml_fields(lines: Iterable[str]) -> tuple[dict[str, str], bool]:

@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ class Ended:
 
     target: str
     code: int
-    seconds: float
+    cpu_seconds: float
     executions: int
     coverage: tuple[int, int]
     slowest_seconds: int
@@ -43,7 +42,7 @@ class Ended:
 
     def __str__(self) -> str:
         before, after = self.coverage
-        text = f"{self.target:24} {self.executions:>9,} executions in {self.seconds:5.0f} s, "
+        text = f"{self.target:24} {self.executions:>9,} executions in {self.cpu_seconds:5.0f} s of CPU, "
         text += f"edges {before:,} to {after:,}, "
         text += f"slowest {self.slowest_seconds} s, peak {self.peak_mib} MiB, {len(self.finds)} found"
         if self.code and not self.finds:
@@ -56,26 +55,21 @@ def fuzz(target: str, seconds: int, work: Path, corpus: Path | None) -> Ended:
     folder = work / target
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log"
-    began = time.monotonic()
     command = [sys.executable, "-m", "tests.fuzz.child", target, str(seconds), str(folder)]
+    if corpus:
+        command.append(str(corpus))
     with log.open("wb") as out:
-        environment = os.environ | {"PYTHONHASHSEED": "0"}
-        done = subprocess.run(
-            [*command, *([str(corpus)] if corpus else [])],
-            cwd=ROOT,
-            env=environment,
-            stdout=out,
-            stderr=out,
-            check=False,
-        )
+        child = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": "0"}, stdout=out, stderr=out)
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
     text = log.read_text(errors="replace")
     told = {name: int(number) for name, number in _STATISTIC.findall(text)}
     seen = _COVERAGE.findall(text)
     start = next((int(cover) for _, event, cover, _ in seen if event == "INITED"), 0)
     return Ended(
         target=target,
-        code=done.returncode,
-        seconds=time.monotonic() - began,
+        code=child.returncode,
+        cpu_seconds=used.ru_utime + used.ru_stime,
         executions=told.get("number_of_executed_units", int(seen[-1][0]) if seen else 0),
         coverage=(start, int(seen[-1][2]) if seen else 0),
         slowest_seconds=told.get("slowest_unit_time_sec", 0),
