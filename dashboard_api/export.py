@@ -124,7 +124,8 @@ def export(snapshot: Snapshot, run: Run, target: Target, table: str = "") -> Exp
     """Write the export into a file without a name. Nothing of it is in memory but a batch of rows, and the snapshot is
     free when this returns, however slowly the file is read.
 
-    Raises Refused 422 where nothing of the run fits, Unavailable while too many others are being written.
+    Raises Refused 422 where nothing of the run fits, Unavailable while too many others are being written and where the
+    disk is full.
     """
     chosen = chosen_table(run, target, table)
     statuses = summaries.test_counts(snapshot, run.run) if chosen == "tests" else {}
@@ -141,6 +142,8 @@ def export(snapshot: Snapshot, run: Run, target: Target, table: str = "") -> Exp
                 raise Refused("as", f"a format that can carry the run ({others})", found, status=422)
             opened.pop_all()
             return Exported(file, source)
+    except OSError as error:
+        raise Unavailable(f"no room to write the export: {error.strerror or error}") from error
     finally:
         _turns.release()
 

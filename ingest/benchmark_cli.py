@@ -104,11 +104,13 @@ def add(
         --metric /result/score=score,unit=s,better=lower,samples=/result/all_results
       runfeed push result.json --project demo --benchmark c-ray
     """
-    if schema_file.stat().st_size > MAX_SCHEMA_BYTES:
+    with open(schema_file, "rb") as file:
+        schema = file.read(MAX_SCHEMA_BYTES + 1)  # of what may be a device without an end
+    if len(schema) > MAX_SCHEMA_BYTES:
         raise Refused("--schema", f"at most {MAX_SCHEMA_BYTES:,} bytes", "more", status=422)
     made = make_benchmark(
         name,
-        schema_file.read_bytes(),
+        schema,
         metrics=[parse_metric(text) for text in metrics],
         params=[parse_param(text) for text in params],
         now=datetime.now(UTC),

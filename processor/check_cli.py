@@ -29,10 +29,14 @@ from processor.check import (
 )
 from processor.decode import Buffer, DecodeLimits
 from processor.formats.registry import FORMATS
+from schemas.own_schema import MAX_SCHEMA_BYTES
 from schemas.problems import problem_of
 from schemas.records import Benchmark
 
 _MOST_BYTES = DecodeLimits().max_decoded_bytes
+_MOST_RECORD_BYTES = 8 * MAX_SCHEMA_BYTES
+"""Of a benchmark's record: its schema and as much again, however its characters are written."""
+
 _COLOURS = {"accepted": "green", "rejected": "red", "quarantined": "magenta"}
 _NUMBERS = {"value", "n", "duration_seconds", "measurements", "tests", "passed", "failed"}
 
@@ -123,7 +127,10 @@ def _read(name: str) -> Buffer:
 
 def _benchmark(record: Path) -> Benchmark:
     try:
-        return msgspec.json.decode(record.read_bytes(), type=Benchmark)
+        with open(record, "rb") as file:
+            return msgspec.json.decode(file.read(_MOST_RECORD_BYTES), type=Benchmark)
+    except OSError as error:
+        raise click.BadParameter(f"{plain(record)}: {error.strerror}", param_hint="--benchmark") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise click.BadParameter(plain(problem_of(error, f"{record} ")), param_hint="--benchmark") from error
 

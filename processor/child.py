@@ -20,6 +20,9 @@ import pyarrow as pa
 from infra.absent import stop_looking_for
 from processor.task import Done, Task, do
 
+_COLLECTED_FROM = 20_000
+"""Containers that a child's tasks have left since the last time; looking for cycles among fewer is not worth it."""
+
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """A task and how long it may compute."""
@@ -48,6 +51,7 @@ def serve(connection: Connection, memory_bytes: int) -> None:
     pa.set_io_thread_count(1)
     stop_looking_for("pandas", "polars")
     gc.disable()  # a task's rows are freed by their counts; what cycles it leaves are collected after it
+    gc.freeze()
     threading.Thread(target=_end_with, args=(connection.fileno(),), daemon=True).start()
     orders = msgspec.msgpack.Decoder(Order)
     while True:
@@ -57,7 +61,8 @@ def serve(connection: Connection, memory_bytes: int) -> None:
             return
         _limit(resource.RLIMIT_CPU, int(sum(os.times()[:2])) + order.cpu_seconds + 1)
         connection.send_bytes(msgspec.msgpack.encode(_answer(order.task)))
-        gc.collect()
+        if gc.get_count()[0] > _COLLECTED_FROM:
+            gc.collect()
 
 
 def _answer(task: Task) -> Answer:

@@ -5,7 +5,6 @@ and leaves its problems; the others stay.
 """
 
 import hashlib
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +20,7 @@ import pyarrow.compute as pc
 from processor.decode import DecodeLimits
 from processor.rows import BATCH_ROWS, Columns, Rows
 from schemas import identity
+from schemas.canonical import canonical_encoder
 from schemas.errors import Rejected
 from schemas.problems import problem_of
 from schemas.records import Benchmark, Chunk, Commit, Machine, Problem, Submission
@@ -47,14 +47,7 @@ _ROWS_TOGETHER = 1000  # that came one by one; of a batch's rows a whole part
 _PASSED = {"pass", "ok"}
 _FAILED = {"assert", "fail", "error", "timeout", "crash"}
 _STATUSES = frozenset(STATUSES)
-_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-_make_encoder: Any = getattr(json.encoder, "c_make_encoder", None)
-# What `_CANONICAL.encode` makes anew for each value; a third of the cost where it is kept.
-_ENCODE = (
-    _make_encoder(None, _CANONICAL.default, json.encoder.encode_basestring, None, ":", ",", True, False, True)
-    if _make_encoder
-    else None
-)
+_ENCODE = canonical_encoder(ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -541,9 +534,9 @@ def clipped(text: str) -> str:
 
 
 def canonical_json(value: Any) -> str:
-    """The one way we write a JSON value as text: sorted keys, no spaces. Rejected if it nests too deeply."""
+    """A JSON value as text, always the same. Rejected if it nests too deeply."""
     try:
-        return "".join(_ENCODE(value, 0)) if _ENCODE else _CANONICAL.encode(value)
+        return _ENCODE(value)
     except RecursionError as error:
         raise Rejected([problem_of(error)]) from error
 

@@ -5,18 +5,18 @@ machine, in every replay.
 """
 
 import hashlib
-import json
 from json.encoder import encode_basestring_ascii
 from typing import Any
 
+from schemas.canonical import canonical_encoder
 from schemas.records import Machine
 
-_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+_ENCODE = canonical_encoder(ensure_ascii=True)
 
 
 def digest24(*facts: Any) -> str:
     """24 hexadecimal digits of `facts`, which must be JSON values."""
-    return hashlib.sha256(_CANONICAL.encode(facts).encode()).hexdigest()[:24]
+    return hashlib.sha256(_ENCODE(facts).encode()).hexdigest()[:24]
 
 
 def run_id(submission_id: str, ordinal: int) -> str:

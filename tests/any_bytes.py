@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from processor.part import make_parts
 from processor.tables import MAX_PROBLEM_CHARACTERS, MAX_PROBLEMS, MAX_UNREAD_NAMES
 from processor.transform import Transformed
+from schemas.errors import Rejected
 from schemas.records import Benchmark, SubmissionOutcome
 from schemas.tables import BETTER, STATUSES, TABLES
 from tests.golden import rows_of, transformed
@@ -41,6 +42,12 @@ def assert_the_same_again(data: bytes, declared: str, first: Transformed, benchm
         assert rows_of(again, table) == rows_of(first, table)
     if first.tables is not None:
         make_parts(first.tables.batches)
+
+
+def assert_named(refusal: Rejected) -> None:
+    """A refusal says where, what was expected, and what was found."""
+    assert refusal.problems
+    assert all(problem.where and problem.expected and problem.found for problem in refusal.problems)
 
 
 def _assert_bounded(outcome: SubmissionOutcome) -> None:

@@ -321,3 +321,12 @@ def test_an_unknown_format_is_a_usage_error_that_names_the_known_ones() -> None:
     result = CliRunner().invoke(cli, ["formats", "nonsense"])
     assert result.exit_code == 2
     assert "junit" in result.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such device here")
+def test_a_record_without_an_end_is_a_wrong_option(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    file.write_text("{}")
+    result = CliRunner().invoke(cli, ["check", str(file), "--benchmark", "/dev/zero"])
+    assert result.exit_code == 2
+    assert "--benchmark" in result.output

@@ -531,6 +531,19 @@ def test_too_many_exports_at_once_wait_and_then_give_up(sample: Sample, monkeypa
     assert exported(sample, run, "csv")[0]
 
 
+def test_without_room_for_its_file_an_export_is_unavailable(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, _: Any) -> int:
+            raise OSError(28, "No space left on device")
+
+    run = add(sample, lambda run: run.test(where="/", test="a", status="pass"))
+    with monkeypatch.context() as patched:
+        patched.setattr("dashboard_api.export.tempfile.TemporaryFile", lambda **_: Full())
+        with pytest.raises(Unavailable, match="No space left"):
+            exported(sample, run, "csv")
+    assert exported(sample, run, "csv")[0]
+
+
 def test_exports_that_wait_leave_threads_to_everybody_else(sample: Sample) -> None:
     """Each that waits holds one of the few threads that answer, so those beyond the first give up at once."""
     run = add(sample, lambda run: run.test(where="/", test="a", status="pass"))

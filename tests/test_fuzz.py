@@ -15,7 +15,8 @@ from tests.any_bytes import is_json
 from tests.fuzz import seeds
 from tests.fuzz.__main__ import CORPUS, Ended, fuzz, fuzz_all, main, shown
 from tests.fuzz.finds import Finds, kind_of, minimised
-from tests.fuzz.mutation import Material, changed, simple_bytewise
+from tests.fuzz.material import Material
+from tests.fuzz.mutation import changed, simple_bytewise
 from tests.fuzz.planted import check_planted
 from tests.fuzz.targets import PLANTED, TARGETS
 

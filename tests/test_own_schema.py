@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 from ingest.benchmark_cli import parse_metric, parse_param
 from ingest.benchmarks import add_benchmark, make_benchmark, newest_version, resolved_format
 from ingest.projects import add_project
+from processor.batch import Processor
 from processor.benchmarks import read_benchmark
+from processor.children import Children
+from processor.decode import DecodeLimits
 from processor.formats.own_schema import MAX_DOCUMENT_BYTES
 from processor.transform import Transformed
 from processor.validation import MAX_LISTED_WORK, MAX_WORK
@@ -89,6 +92,25 @@ def run(chain: Chain, tmp_path: Path) -> Callable[..., Result]:
         return CliRunner().invoke(cli, ["benchmark", command, *arguments, "--data", str(chain.data)])
 
     return run
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such device here")
+def test_a_schema_without_an_end_is_refused(run: Callable[..., Result]) -> None:
+    result = run("add", "p", "speed", "--schema", "/dev/zero")
+    assert isinstance(result.exception, Refused)
+    assert "at most" in str(result.exception)
+
+
+def test_a_schema_may_name_numbers_that_no_machine_word_holds(chain: Chain, run: Callable[..., Result]) -> None:
+    """Results are handed to child processes together with the schema."""
+    time = {"type": "number", "maximum": 10**30, "runfeed": {"metric": "time"}}
+    assert "Version 1 is there" in run("add", "p", "speed", schema={"properties": {"time": time}}).output
+    chain.push(b'{"time": 1}', format="benchmark:speed")
+    with Children(1, 1 << 30) as children:
+        chain.processor = Processor(chain.buckets, chain.submissions, children, DecodeLimits(), chain.clock)
+        batch = chain.announce()
+        assert chain.process(batch)
+    assert chain.verdicts(batch[0]) == ["accepted"]
 
 
 def test_a_result_is_validated_with_its_benchmark_from_push_to_dashboard(

@@ -19,52 +19,53 @@ def measure_big_file(folder: Path, tests: int) -> list[Figure]:
     report = folder / "wptreport.json"
     rows = sum(write_wptreport(report, tests=tests))
     size_mb = report.stat().st_size / 1e6
-    plain = [_plain_steps(report, folder) for _ in range(2)]
+    plain, seconds = [], []
+    for number in range(4):  # in turns, as the machine may be slower in one minute than in the next
+        plain.append(_plain_steps(report, folder))
+        with running(folder / f"data{number}") as server:
+            seconds.append(_seconds(server, report, rows))
     decode, parquet, load = (min(steps) for steps in zip(*plain, strict=True))
     slowest = max(decode, parquet, load)
-    plain_seconds = f"{decode:.1f} + {parquet:.1f} + {load:.1f} s"
-    runs = []
-    with running(folder / "half") as server:
-        half_memory = _seconds_and_memory(server, half)[1]
-    for number in range(3):
-        with running(folder / f"data{number}") as server:
-            runs.append(_seconds_and_memory(server, report, rows))
-    seconds, _, idle = min(runs)
+    plain_seconds = f"{decode:.2f} + {parquet:.2f} + {load:.2f} s"
+    memory = []
+    for one in (half, report):
+        with running(folder / f"memory-{one.stem}") as server, watched_memory(server.pid) as watched:
+            idle = watched.peak_mb
+            _seconds(server, one)
+            memory.append(watched)
     lake = folder / "data0" / "public" / "lake"
     parts = sum(path.stat().st_size for path in lake.rglob("*.parquet")) / 1e6
     what = f"wptreport of {size_mb:.0f} MB, {rows:,} tests and subtests: blob to queryable, best of 3"
+    what = f"wptreport of {size_mb:.0f} MB, {rows:,} tests and subtests: blob to queryable, best of 4"
     return [
-        Figure(what, f"{seconds:.2f} s ({', '.join(f'{one[0]:.2f}' for one in runs)})"),
-        Figure("plain steps: msgspec decode, Parquet write, DuckDB load", plain_seconds),
-        Figure("blob to queryable, times the slowest plain step", f"{seconds / slowest:.2f}×", "at most 1.5×"),
-        Figure("the same, JSON a second", f"{size_mb / seconds:.0f} MB", "at least 70 MB"),
+        Figure(what, f"{min(seconds):.2f} s ({', '.join(f'{one:.2f}' for one in seconds)})"),
+        Figure("plain steps, each the best of 4: msgspec decode, Parquet write, DuckDB load", plain_seconds),
+        Figure("blob to queryable, times the slowest plain step", f"{min(seconds) / slowest:.2f}×", "at most 1.5×"),
+        Figure("the same, times the sum of the plain steps", f"{min(seconds) / (decode + parquet + load):.2f}×"),
+        Figure("the same, JSON a second", f"{size_mb / min(seconds):.0f} MB", "at least 70 MB"),
         Figure(
             "peak memory of all processes together (idle before)",
-            f"{max(one[1] for one in runs):.0f} MB ({idle:.0f} MB)",
+            f"{memory[1].peak_mb:.0f} MB ({idle:.0f} MB)",
             "at most 600 MB",
         ),
-        Figure("the same for a file of half the size", f"{half_memory:.0f} MB", "about the same"),
+        Figure("the same for a file of half the size", f"{memory[0].peak_mb:.0f} MB", "about the same"),
         Figure("Parquet parts, of the JSON's size", f"{parts / size_mb:.1%}", "at most 8%"),
     ]
 
 
-def _seconds_and_memory(server: Running, report: Path, rows: int | None = None) -> tuple[float, float, float]:
-    """(seconds from the receipt until it is queryable, peak memory in MB, memory before in MB)."""
-    assert server.pid
-    with watched_memory(server.pid) as memory:
-        idle = memory.peak_mb
-        with open(report, "rb") as file:
-            answer = httpx.post(f"{server.url}/api/v1/submissions?project=wpt", content=file, timeout=600)
-        received = time.perf_counter()
-        assert answer.status_code == 201
-        state = server.wait_for(answer.json()["id"], 1800)
-        seconds = time.perf_counter() - received
-        assert state["state"] == "accepted", state["problems"]
-        assert rows in (None, state["tests"]), (state["tests"], rows)
-        run = state["runs"][0]
-        page = server.get(f"/api/v1/runs/{run}/tests", status="fail", limit=1000)
-        assert len(page["items"]) == 1000, "what is counted can be read"
-    return seconds, memory.peak_mb, idle
+def _seconds(server: Running, report: Path, rows: int | None = None) -> float:
+    """From the receipt until the run can be queried."""
+    with open(report, "rb") as file:
+        answer = httpx.post(f"{server.url}/api/v1/submissions?project=wpt", content=file, timeout=600)
+    received = time.perf_counter()
+    assert answer.status_code == 201
+    state = server.wait_for(answer.json()["id"], 1800)
+    seconds = time.perf_counter() - received
+    assert state["state"] == "accepted", state["problems"]
+    assert rows in (None, state["tests"]), (state["tests"], rows)
+    page = server.get(f"/api/v1/runs/{state['runs'][0]}/tests", status="fail", limit=1000)
+    assert len(page["items"]) == 1000, "what is counted can be read"
+    return seconds
 
 
 def _plain_steps(report: Path, folder: Path) -> tuple[float, float, float]:

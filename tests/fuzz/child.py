@@ -18,7 +18,7 @@ import atheris
 with atheris.instrument_imports(include=["processor", "schemas"]):
     from tests.fuzz import seeds
     from tests.fuzz.finds import Finds, kind_of, minimised
-    from tests.fuzz.mutation import Material
+    from tests.fuzz.material import Material
     from tests.fuzz.targets import TESTED
 
 MAX_BYTES = 1 << 16
@@ -29,7 +29,7 @@ MEMORY_BYTES = 1 << 30
 CPU_SECONDS = 10
 """For one input; the code is slower here than elsewhere, since it is watched."""
 
-_HANGS_AFTER_SECONDS = 60
+_HANGS_AFTER_SECONDS = 300  # by the clock, and machines stall
 
 
 class Slow(Exception):
@@ -83,6 +83,7 @@ def main(name: str, seconds: int, folder: Path, extra: Path | None) -> None:
         "artifact_prefix": f"{folder}/",
         "dict": folder / "dictionary",
         "print_final_stats": 1,
+        "report_slow_units": _HANGS_AFTER_SECONDS,
     }
     flags = [f"-{key}={value}" for key, value in options.items()]
     atheris.Setup(["fuzz", *flags, str(folder / "corpus"), str(folder / "seeds")], test_one, custom_mutator=mutate)

@@ -13,12 +13,12 @@ import tarfile
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
 from tests.any_bytes import places
+from tests.fuzz.material import RAW, TEXTS, Material
 
 Mutate = Callable[[bytes, int], bytes]
 """(data, most bytes) to other data."""
@@ -31,35 +31,8 @@ DAMAGED = (
 
 _LITERAL, _DOUBLE = "\ue000", "\ue001"  # private characters: stand for raw JSON, and for a key that is there already
 _MARKS = re.compile(r'"\\ue000(\d{1,9})"|\\ue001')
-RAW = (
-    "NaN", "-Infinity", "1e999", "-1e-999", "1E400", "-0.0", "9" * 400, "-" + "9" * 25, "1." + "3" * 500, "1e-5000",
-    "9" * 4_999, '"\\ud800"', '"\\udfff\\ud800"', '"\\u0000"', "[" * 90 + "]" * 90, "[" * 1_200 + "]" * 1_200,
-    *("[" * levels + "]" * levels for levels in (300, 480, 700, 900, 985)), '{"":' * 200 + "1" + "}" * 200,
-    *('{"a":' * levels + "1" + "}" * levels for levels in (300, 480, 700, 900, 985)),
-    "01", "+1", ".5", "'a'", "", '"\x01"',
-)  # fmt: skip
-"""What no Python value is written as, or only an endless one."""
-
-NUMBERS = (
-    0, 1, -1, 2, 10, 255, 256, 65_535, 2**31 - 1, 2**31, 2**32, 2**53 + 1, 2**63 - 1, 2**63, 2**64, -(2**63) - 1,
-    1e308, -1e308, 5e-324, 1e-9, 0.1, -0.5, 1e15, 1e16, 1e18, 1.7e9, 1.7e12, 1.7e15, 253402300800, -62135596801,
-)  # fmt: skip
-TEXTS = (
-    "", " ", "0", "-1", "1e400", "NaN", "inf", "+INF", "nan", "null", "true", "a/b", "/", "~", "~1", "1,234.5", "1_000",
-    "½", "٣", "²", "\x00", "\n", "\r\n", "\t", "\u2028", "\ufeff", "\U0010ffff", "é", "-", "*", "..", "a\tb",
-    "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "2026-01-02T03:04:05Z", "2026-13-45", "12:34:56", "P1D",
-    "1.5 ms", "1 µs", "10 MiB/s", "100%", "ops/s", "https://user:password@example.org/", "token", "x" * 5_000,
-)  # fmt: skip
 _PIECES = re.compile(rb"<[^<>]{0,4000}>|[^<]{1,4000}")
 _WORDS = re.compile(rb"""[A-Za-z_]\w*|-?\d[\d.]*(?:[eE][-+]?\d+)?|[^\w\s]|\s+""")
-
-
-@dataclass(frozen=True)
-class Material:
-    """What may be put in: words that the code looks for, and values of other inputs of the format."""
-
-    words: Sequence[str]
-    values: Sequence[Any]
 
 
 def changed(data: bytes, most: int, chance: Random, material: Material, bytewise: Mutate) -> bytes:
@@ -202,14 +175,11 @@ def _in_json(data: bytes, chance: Random, material: Material) -> bytes | None:
 
 
 def _in_document(data: bytes, chance: Random, material: Material, *, lines: bool = False) -> bytes | None:
-    try:
-        whole = {"": json.loads(data)}
-    except (ValueError, RecursionError):
-        return None
-    for _ in range(chance.choice([1, 1, 1, 2, 3, 5])):
-        _change(whole, chance, material)
     style = {"separators": (",", ":")} if chance.random() < 0.5 else {"indent": 1} if not lines else {}
     try:
+        whole = {"": json.loads(data)}
+        for _ in range(chance.choice([1, 1, 1, 2, 3, 5])):
+            _change(whole, chance, material)
         text = json.dumps(whole[""], **style)  # type: ignore[arg-type]
     except (ValueError, RecursionError):
         return None
@@ -225,20 +195,20 @@ def _change(whole: dict[str, Any], chance: Random, material: Material) -> None:
         case 0 | 1 if not top:
             del container[key]
         case 2 if isinstance(container, dict) and not top:
-            container[_key(chance, material)] = container.pop(key)
+            container[material.key(chance)] = container.pop(key)
         case 3 | 4 if isinstance(value, dict):
-            value[_key(chance, material)] = _value(chance, material)
+            value[material.key(chance)] = material.value(chance)
         case 5 if isinstance(value, dict) and value:
-            value[_DOUBLE + chance.choice(list(value))] = _value(chance, material)
+            value[_DOUBLE + chance.choice(list(value))] = material.value(chance)
         case 6 if isinstance(value, list):
-            piece = value[: chance.choice([1, 2, 100])] or [_value(chance, material)]
+            piece = value[: chance.choice([1, 2, 100])] or [material.value(chance)]
             value[chance.randint(0, len(value)) :] = piece * chance.choice([1, 2, 20])
         case 7:
             other, at = chance.choice(found)
             if other is not whole:
                 container[key] = json.loads(json.dumps(other[at]))
         case 8:
-            container[key] = chance.choice([[value], {_key(chance, material): value}, str(value)[:5_000]])
+            container[key] = chance.choice([[value], {material.key(chance): value}, str(value)[:5_000]])
         case 9 if isinstance(value, str):
             container[key] = _text(value, chance, material)
         case 9 | 10 if isinstance(value, int | float):
@@ -246,37 +216,13 @@ def _change(whole: dict[str, Any], chance: Random, material: Material) -> None:
         case 11:
             container[key] = f"{_LITERAL}{chance.randrange(len(RAW))}"
         case _:
-            container[key] = _value(chance, material)
-
-
-def _key(chance: Random, material: Material) -> str:
-    return chance.choice(material.words) if chance.random() < 0.9 and material.words else chance.choice(TEXTS)
-
-
-def _value(chance: Random, material: Material) -> Any:
-    match chance.randrange(10):
-        case 0:
-            return None
-        case 1:
-            return chance.random() < 0.5
-        case 2 | 3:
-            return chance.choice(NUMBERS)
-        case 4:
-            return chance.choice(TEXTS)
-        case 5:
-            return [_value(chance, material) for _ in range(chance.randrange(4))]
-        case 6:
-            return {_key(chance, material): _value(chance, material) for _ in range(chance.randrange(4))}
-        case 7 | 8 if material.values:
-            return json.loads(json.dumps(chance.choice(material.values)))  # a copy: it will be changed
-        case _:
-            return _key(chance, material)
+            container[key] = material.value(chance)
 
 
 def _text(text: str, chance: Random, material: Material) -> str:
     start = chance.randint(0, len(text))
     end = chance.choice([start, start, start + 1, start + 5, len(text)])
-    return text[:start] + chance.choice([_key(chance, material), chance.choice(TEXTS), ""]) + text[end:]
+    return text[:start] + chance.choice([material.key(chance), chance.choice(TEXTS), ""]) + text[end:]
 
 
 # --- other text ---
@@ -298,21 +244,16 @@ def _in_pieces(data: bytes, pieces: list[bytes], between: bytes, chance: Random,
             case 2:
                 pieces[at], pieces[other] = pieces[other], pieces[at]
             case 3:
-                pieces.insert(at, _word(chance, material))
+                pieces.insert(at, material.word(chance))
             case 4:
                 begin = chance.randint(0, len(pieces[at]))
-                pieces[at] = pieces[at][:begin] + _word(chance, material) + pieces[at][begin:]
+                pieces[at] = pieces[at][:begin] + material.word(chance) + pieces[at][begin:]
             case _:
                 words = _WORDS.findall(pieces[at])
                 if words:
-                    words[chance.randrange(len(words))] = chance.choice([_word(chance, material), chance.choice(words)])
+                    words[chance.randrange(len(words))] = chance.choice([material.word(chance), chance.choice(words)])
                     pieces[at] = b"".join(words)
     return between.join(pieces)
-
-
-def _word(chance: Random, material: Material) -> bytes:
-    word = str(chance.choice(NUMBERS)) if chance.random() < 0.2 else _key(chance, material)
-    return word.encode("utf-8", "surrogatepass")
 
 
 def simple_bytewise(chance: Random) -> Mutate:
