@@ -237,6 +237,14 @@ def test_a_machine_without_processes_is_no_fault_of_a_file(monkeypatch: pytest.M
     assert children.submit(transform_of(measured(2)), 20).result().outcomes[0].verdict == "accepted"
 
 
+def test_a_child_of_a_large_parent_is_not_taken_for_grown(children: Children) -> None:
+    """A process is its parent's copy for a moment, and the kernel remembers how large that was."""
+    held = bytearray(500 << 20)
+    held[::4096] = b"x" * len(held[::4096])
+    children.submit(transform_of(measured(1)), 20).result()
+    assert len(processes_of(children)) == 1
+
+
 def test_many_threads_may_submit(children: Children) -> None:
     verdicts: list[str] = []
 

@@ -593,8 +593,8 @@ def test_the_command_downloads_a_run_and_tells_what_is_left_out(sample: Sample, 
     output = tmp_path / "results.xml"
     output.write_text("old")
     with served(app_of(sample)) as url:
-        code, out, err, _ = run_cli(run, "--as", "junit", "--from", url, "-o", str(output))
-        assert (code, out, err) == (0, b"", "left out: 1 measurements\n")
+        code, out, err, error = run_cli(run, "--as", "junit", "--from", url, "-o", str(output))
+        assert (code, out, err, error) == (0, b"", "left out: 1 measurements\n", None)
         assert output.read_bytes() == body
         assert [path.name for path in tmp_path.glob(".results*")] == []
         code, out, _, _ = run_cli(f"{url}/runs/{run}", "--as", "csv", "--table", "tests")
