@@ -451,7 +451,7 @@ class Tables:
             self._kept_at.append(len(self.problems))
         kind: Any = effect
         self.problems.append(
-            Problem(where=clipped(where), expected=clipped(expected), found=clipped(found), effect=kind)
+            Problem(where=clipped(where) or "/", expected=clipped(expected), found=clipped(found), effect=kind)
         )
 
     def leave_unread(self, name: str, count: int = 1) -> None:
