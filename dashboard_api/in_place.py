@@ -40,6 +40,8 @@ def keep(bucket: Bucket, part: PartRef, folder: Path) -> str:
             os.link(path, coming)
         except OSError:  # another file system, or one without links
             shutil.copyfile(path, coming)
+            with open(coming, "rb") as copied:
+                os.fsync(copied.fileno())  # a name without its bytes would pass for a whole part after a power cut
     os.replace(coming, folder / name)
     return name
 

@@ -100,7 +100,9 @@ def _checked(where: str, name: str, value: Any) -> Any:
     if name == "port":
         fits, expected = 0 <= value <= 65535, "0 to 65535"
     elif name == "worker_processes":
-        fits, expected = value >= 0, "0 or more"
+        fits, expected = 0 <= value <= 256, "0 to 256"
+    elif name == "transform_memory_mib":
+        fits, expected = 256 <= value <= 1 << 24, "256 to 16777216"
     elif name == "log_level":
         fits, expected = value in LOG_LEVELS, "one of " + ", ".join(LOG_LEVELS)
     elif name == "duckdb_memory":

@@ -56,6 +56,8 @@ def test_an_unknown_name_in_the_file_is_refused_and_named(tmp_path: Path, name: 
         ("host = 1", "host: expected str, found 1"),
         ('allow_anonymous = "maybe"', "allow_anonymous: expected true or false, found 'maybe'"),
         ("worker_threads = 0", "worker_threads: expected at least 1, found 0"),
+        ("worker_processes = 1000", "worker_processes: expected 0 to 256, found 1000"),
+        ("transform_memory_mib = 1", "transform_memory_mib: expected 256 to 16777216, found 1"),
         ("max_uploads = 0", "max_uploads: expected at least 1, found 0"),
         ("max_blob_bytes = -5", "max_blob_bytes: expected at least 1, found -5"),
         ('log_level = "loud"', "log_level: expected one of debug, info, warning, error, found 'loud'"),
