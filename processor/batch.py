@@ -162,10 +162,11 @@ class Processor:
         public = self.buckets.public
         submission = msgspec.json.decode(public.read(keys.submission(entry.id)), type=Submission)
         benchmark = read_benchmark(public, submission.project, submission.format)
-        big = entry.size_bytes >= SURVEYED_BYTES
-        body = b"" if big else public.read(entry.key)
-        if big:
-            public.head(entry.key)
+        body = b""
+        if entry.size_bytes < SURVEYED_BYTES:
+            body = public.read(entry.key)
+        else:
+            public.head(entry.key)  # so that a blob that is gone is found here, large or small
         record = msgspec.json.encode(benchmark) if benchmark else b""
         return File(seq=entry.seq, submission=submission, body=body, record=record)
 

@@ -45,6 +45,9 @@ class ChildLost(RunfeedError):
 class Stopping(Unavailable):
     """This process is being ended: whoever waits for the task may give it up, the next start finds it in the log."""
 
+    def __init__(self) -> None:
+        super().__init__("the processes that transform are being ended")
+
 
 class Workers(Protocol):
     """Who does tasks. `count` is how many at a time."""
@@ -98,7 +101,7 @@ class Children:
 
     def submit(self, task: Task, cpu_seconds: int) -> Future[Done]:
         if self._stopping:
-            raise Stopping("the processes that transform are being ended")
+            raise Stopping
         return self._threads.submit(self._run, task, cpu_seconds)
 
     def stop(self) -> None:
@@ -128,7 +131,7 @@ class Children:
         except ChildLost as lost:
             child = None
             if self._stopping:
-                raise Stopping("the processes that transform are being ended") from lost
+                raise Stopping from lost
             raise
         finally:
             self._idle.put(child)
@@ -143,7 +146,7 @@ class Children:
         """The child is at work, and `stop` ends it. Unavailable if that has begun."""
         with self._lock:
             if self._stopping:
-                raise Stopping("the processes that transform are being ended")
+                raise Stopping
             self._busy.add(child)
         try:
             yield

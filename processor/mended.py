@@ -12,7 +12,7 @@ import msgspec
 from msgspec import inspect
 
 from processor.decode import Buffer, mended_surrogates, quoted_constants
-from processor.tables import Tables
+from processor.tables import RunRows, Tables
 from schemas.errors import Rejected
 from schemas.problems import problem_of
 from schemas.records import Problem
@@ -128,6 +128,14 @@ def every_problem(item: msgspec.Raw | bytes, type: type[msgspec.Struct], where: 
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 problems.append(problem_of(error, inner))
     return problems
+
+
+def refuse_all(
+    run: RunRows, item: msgspec.Raw | bytes, type: type[msgspec.Struct], where: str, error: Exception
+) -> None:
+    """Refuse the run for all that keeps `item` from being a `type`, of which `error` is what the decoder met first."""
+    for problem in every_problem(item, type, where) or [problem_of(error, where)]:
+        run.refuse(problem.where, problem.expected, problem.found)
 
 
 def pointer_step(key: str) -> str:

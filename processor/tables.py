@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from processor.decode import DecodeLimits
+from processor.finite import finite_number
 from processor.rows import BATCH_ROWS, Columns, Rows
 from schemas import identity
 from schemas.canonical import canonical_encoder
@@ -132,14 +133,14 @@ class RunRows:
         """One measurement; `where` is its place in the file. A value or sample that is not finite refuses the run;
         statistics that are not finite are left out. All numbers are in `unit`.
         """
-        number = _finite(value)
+        number = finite_number(value)
         if number is None:
             self.refuse(where, "a finite number", repr(value)[:80])
             return
         finite_samples: list[Any] | None = None
         if samples is not None:
             floats = {*map(type, samples)} <= {float} and all(map(math.isfinite, samples))
-            finite_samples = list(samples) if floats else [_finite(sample) for sample in samples]
+            finite_samples = list(samples) if floats else [finite_number(sample) for sample in samples]
             if None in finite_samples:
                 at = finite_samples.index(None)
                 self.refuse(f"{where} sample {at}", "a finite number", repr(samples[at])[:80])
@@ -229,7 +230,7 @@ class RunRows:
             status, status_text = "unknown", status
         rows = self._one_by_one["tests"]
         intermittent = list(known_intermittent) if known_intermittent else None
-        seconds, extra_text = _finite(duration_seconds), canonical_json(extra) if extra else None
+        seconds, extra_text = finite_number(duration_seconds), canonical_json(extra) if extra else None
         rows.append((test, subtest, status, status_text, expected, intermittent, seconds, message, extra_text))
         if len(rows) >= _ROWS_TOGETHER:
             self._gather("tests")
@@ -541,23 +542,11 @@ def canonical_json(value: Any) -> str:
         raise Rejected([problem_of(error)]) from error
 
 
-def _finite(value: Any) -> float | None:
-    if type(value) is float:  # nearly always
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | str):
-        return None
-    try:
-        number = float(value)
-    except (OverflowError, TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
-
-
 def _finite_column(values: Sequence[Any]) -> Sequence[float | None]:
     kinds = {*map(type, values)}
     if kinds == {type(None)} or (kinds == {float} and all(map(math.isfinite, values))):
         return values
-    return [*map(_finite, values)]
+    return [*map(finite_number, values)]
 
 
 def _utc(time: datetime | None) -> datetime | None:

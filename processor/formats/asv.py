@@ -64,6 +64,7 @@ from processor.decode import Buffer, rejected
 from processor.formats import Format
 from processor.instants import instant_of_number
 from processor.mended import every_problem, pointer_step, read_fields, read_mended
+from processor.platforms import os_of
 from processor.samples import sample_statistics
 from processor.shape import Shape
 from processor.tables import RunFacts, RunRows, Tables
@@ -554,10 +555,7 @@ def _os(text: str) -> str:
     match = _OS.fullmatch(text)
     if match is None:
         return text
-    name, major = match[1], int(match[2])
-    if name == "Darwin":
-        return f"macOS {major + 1 if major >= 25 else major - 9}" if major >= 20 else "macOS 10"
-    return f"{name} {major}"
+    return os_of(match[1], str(int(match[2])))
 
 
 def _text(value: Any) -> str:

@@ -40,7 +40,7 @@ import msgspec
 from processor.decode import Buffer
 from processor.finite import finite
 from processor.formats import Format
-from processor.mended import every_problem, pointer_step, read_fields, read_mended
+from processor.mended import pointer_step, read_fields, read_mended, refuse_all
 from processor.shape import Shape
 from processor.tables import RunFacts, RunRows, Tables
 from schemas.problems import problem_of
@@ -149,7 +149,7 @@ def _add_metric(run: RunRows, out: Tables, where: str, names: tuple[str, str], i
     try:
         metric: Metric = read_fields(item, Metric, out, "/*/*")
     except _DECODE_ERRORS as error:
-        _refuse(run, item, Metric, where, error)
+        refuse_all(run, item, Metric, where, error)
         return
     told = {"value": metric.value, "lower_value": metric.lower_value, "upper_value": metric.upper_value}
     numbers = {name: number for name, number in told.items() if name == "value" or number is not None}
@@ -161,7 +161,7 @@ def _add_entry(run: RunRows, out: Tables, where: str, benchmark: str, item: msgs
     try:
         entry: Entry = read_fields(item, Entry, out, "/*/*")
     except _DECODE_ERRORS as error:
-        _refuse(run, item, Entry, where, error)
+        refuse_all(run, item, Entry, where, error)
         return
     for measure, raw in entry.measures.items():
         at = f"{where}/measures{pointer_step(measure)}"
@@ -212,11 +212,6 @@ def _add_numbers(
             better=_BETTER.get(slug, ""),
             extra=extra | (bounds if name == "value" else {}),
         )
-
-
-def _refuse(run: RunRows, item: msgspec.Raw, type: type[msgspec.Struct], where: str, error: Exception) -> None:
-    for problem in every_problem(item, type, where) or [problem_of(error, where)]:
-        run.refuse(problem.where, problem.expected, problem.found)
 
 
 FORMAT = Format(

@@ -55,7 +55,7 @@ import msgspec
 from processor.archive import Archive, archive_kind, open_archive
 from processor.decode import Buffer, rejected
 from processor.formats import Format
-from processor.mended import every_problem, read_fields
+from processor.mended import read_fields, refuse_all
 from processor.samples import sample_statistics
 from processor.shape import Shape
 from processor.tables import RunFacts, RunRows, Tables
@@ -199,8 +199,7 @@ def _read_lines(run: RunRows, data: Buffer, out: Tables) -> None:
                 group: Group = read_fields(text, Group, out, "/*")
                 groups |= dict.fromkeys(group.benchmarks, group.group_name)
             except _JSON_ERRORS as error:
-                for problem in every_problem(text, Group, where) or [problem_of(error, where)]:
-                    run.refuse(problem.where, problem.expected, problem.found)
+                refuse_all(run, text, Group, where, error)
         else:
             out.leave_unread("line: other output")
     if not known:
@@ -209,8 +208,7 @@ def _read_lines(run: RunRows, data: Buffer, out: Tables) -> None:
         try:
             message: Message = read_fields(text, Message, out, "/*")
         except _JSON_ERRORS as error:
-            for problem in every_problem(text, Message, where) or [problem_of(error, where)]:
-                run.refuse(problem.where, problem.expected, problem.found)
+            refuse_all(run, text, Message, where, error)
         else:
             _add_message(run, where, message, groups.get(message.id))
 
@@ -361,8 +359,7 @@ def _parsed(run: RunRows, folder: Folder, file: str, type: type[T], out: Tables)
     try:
         value: T = read_fields(text, type, out, f"*/{file}")
     except _JSON_ERRORS as error:
-        for problem in every_problem(text, type, where) or [problem_of(error, where)]:
-            run.refuse(problem.where, problem.expected, problem.found)
+        refuse_all(run, text, type, where, error)
         return None
     return value
 

@@ -38,12 +38,12 @@ missing. A test without duration is taken as it is.
 Definition: https://ctrf.io/docs/specification/overview and https://github.com/ctrf-io/ctrf, `schema/`.
 """
 
-import math
 from typing import Any
 
 import msgspec
 
 from processor.decode import Buffer
+from processor.finite import finite_number
 from processor.formats import Format
 from processor.formats.junit import test_name
 from processor.instants import instant_of_number
@@ -252,22 +252,11 @@ def _message(test: Test) -> str | None:
 def _seconds(run: RunRows, where: str, duration: Any) -> float | None:
     if duration is None:
         return None
-    milliseconds = _number(duration)
+    milliseconds = finite_number(duration)
     if milliseconds is None or milliseconds < 0:
         run.flag(where, "milliseconds from 0", shown(duration))
         return None
     return milliseconds / 1000
-
-
-def _number(value: Any) -> float | None:
-    """`value` if it is a finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _check(run: RunRows, summary: Summary, counted: dict[str, int]) -> None:
@@ -315,7 +304,7 @@ def _facts(document: Document, environment: dict[str, Any], out: Tables) -> RunF
 
 
 def _instant(value: Any) -> Any:
-    number = _number(value)
+    number = finite_number(value)
     return instant_of_number(number) if number and number > 0 else None
 
 

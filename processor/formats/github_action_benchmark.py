@@ -52,7 +52,7 @@ import msgspec
 from processor.decode import Buffer
 from processor.formats import Format
 from processor.instants import instant_of_number, parse_instant
-from processor.mended import every_problem, pointer_step, read_fields, read_mended
+from processor.mended import pointer_step, read_fields, read_mended, refuse_all
 from processor.samples import sample_statistics
 from processor.shape import Shape
 from processor.tables import RunFacts, RunRows, Tables, canonical_json
@@ -170,8 +170,7 @@ def _add_entry(out: Tables, where: str, suite: str, repository: str, raw: msgspe
             entry = read_fields(raw, RawEntry, out, _ENTRY)
         except _DECODE_ERRORS as error:
             run = out.run(RunFacts(title=suite, own=True))
-            for problem in every_problem(raw, RawEntry, where) or [problem_of(error, where)]:
-                run.refuse(problem.where, problem.expected, problem.found)
+            refuse_all(run, raw, RawEntry, where, error)
             return
     if entry.commit:
         _count_unread(out, entry.commit, repository)
@@ -226,8 +225,7 @@ def _decoded_benches(
         try:
             benches.append((index, read_fields(item, Bench, out, path)))
         except _DECODE_ERRORS as error:
-            for problem in every_problem(item, Bench, f"{where}/{index}") or [problem_of(error, f"{where}/{index}")]:
-                run.refuse(problem.where, problem.expected, problem.found)
+            refuse_all(run, item, Bench, f"{where}/{index}", error)
     return benches
 
 

@@ -43,11 +43,10 @@ import msgspec
 from processor.decode import Buffer
 from processor.formats import Format
 from processor.instants import parse_instant
-from processor.mended import every_problem, pointer_step, read_fields, read_mended
+from processor.mended import pointer_step, read_fields, read_mended, refuse_all
 from processor.samples import sample_statistics
 from processor.shape import Shape
 from processor.tables import RunFacts, RunRows, Tables, canonical_json
-from schemas.problems import problem_of
 
 _REPEAT = "[repeat]"
 _FAILED = " [ERROR]"
@@ -159,8 +158,7 @@ def read(data: Buffer, out: Tables) -> None:
             type = Result2 if {"measurements", "summary"} & fields.keys() else Result
             result = read_fields(item, type, out, "/results/*")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            for problem in every_problem(item, type, where) or [problem_of(error, where)]:
-                run.refuse(problem.where, problem.expected, problem.found)
+            refuse_all(run, item, type, where, error)
         else:
             _add(run, out, where, result, identities)
 

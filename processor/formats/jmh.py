@@ -58,7 +58,7 @@ import msgspec
 from processor.decode import Buffer
 from processor.finite import finite
 from processor.formats import Format
-from processor.mended import every_problem, pointer_step, read_fields, read_mended
+from processor.mended import every_problem, pointer_step, read_fields, read_mended, refuse_all
 from processor.samples import sample_statistics
 from processor.shape import Shape
 from processor.tables import RunFacts, RunRows, Tables
@@ -231,8 +231,7 @@ def _add(run: RunRows, out: Tables, where: str, entry: Entry) -> None:
         try:
             secondary: Metric = read_fields(item, Metric, out, "/*/secondaryMetrics/*")
         except _DECODE_ERRORS as error:
-            for problem in every_problem(item, Metric, at) or [problem_of(error, at)]:
-                run.refuse(problem.where, problem.expected, problem.found)
+            refuse_all(run, item, Metric, at, error)
             continue
         _add_metric(run, at, secondary, {}, **facts, **_secondary(entry, key, secondary.score_unit))
 

@@ -58,6 +58,7 @@ from typing import Any
 import msgspec
 
 from processor.decode import Buffer
+from processor.finite import finite_number
 from processor.formats import Format
 from processor.instants import parse_instant
 from processor.mended import pointer_step, read_mended
@@ -259,7 +260,7 @@ def _first_line_is_of_points(data: Buffer) -> bool:
 
 def _read_summary(data: Buffer, out: Tables) -> None:
     document: Summary = read_mended(data, Summary, out)
-    duration = _number(document.state.testRunDurationMs) if document.state else None
+    duration = finite_number(document.state.testRunDurationMs) if document.state else None
     labels = {"tool": "k6"} | ({"testRunDurationMs": f"{duration:.15g}"} if duration is not None else {})
     run = out.run(RunFacts(labels=labels))
     for name, raw in document.metrics.items():
@@ -325,7 +326,7 @@ def _add_thresholds(run: RunRows, metric: Metric, thresholds: Any) -> None:
             test=f"threshold {metric.name}: {expression}",
             status="unknown" if not isinstance(ok, bool) else "pass" if ok else "fail",
             status_text=None if isinstance(ok, bool) else shown(outcome),
-            message=f"{match[1]} = {value}" if match and _number(value) is not None else None,
+            message=f"{match[1]} = {value}" if match and finite_number(value) is not None else None,
         )
 
 
@@ -587,7 +588,7 @@ def _add_metric(run: RunRows, metric: Metric) -> None:
     benchmark, params = _name_and_params(metric.name)
     numbers: dict[str, float] = {}
     for name, value in metric.values.items():
-        number = _number(value)
+        number = finite_number(value)
         if number is None:
             run.flag(f"{metric.where}{metric.places}{pointer_step(name)}", "a finite number", shown(value))
         else:
@@ -661,20 +662,9 @@ def _name_and_params(name: str) -> tuple[str, dict[str, str]]:
     return match[1], params
 
 
-def _number(value: Any) -> float | None:
-    """`value` if it is a finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
-
-
 def _count(value: Any) -> int | None:
     """`value` if it is a whole number that a column can hold."""
-    number = _number(value)
+    number = finite_number(value)
     return int(number) if number is not None and 0 <= number < 1 << 53 and number == int(number) else None
 
 

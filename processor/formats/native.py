@@ -26,7 +26,7 @@ import msgspec
 
 from processor.decode import Buffer, quoted_constants, read_json
 from processor.formats import Format
-from processor.mended import every_problem, read_fields
+from processor.mended import read_fields, refuse_all
 from processor.samples import STATISTICS, sample_statistics
 from processor.shape import Shape
 from processor.tables import RunFacts, RunRows, Tables, canonical_json
@@ -101,8 +101,7 @@ def _read_other(run: RunRows, out: Tables, where: str, item: Buffer | msgspec.Ra
     try:
         read: Measurement | Test = read_fields(item, kind, out, "/*" if where else "")
     except _DECODE_ERRORS as error:
-        for problem in every_problem(bytes(item), kind, where) or [problem_of(error, where)]:
-            run.refuse(problem.where, problem.expected, problem.found)
+        refuse_all(run, bytes(item), kind, where, error)
         return None
     if isinstance(read, Measurement):
         return read

@@ -39,11 +39,10 @@ import msgspec
 from processor.decode import Buffer
 from processor.formats import Format
 from processor.instants import parse_instant
-from processor.mended import every_problem, pointer_step, read_fields, read_mended
+from processor.mended import pointer_step, read_fields, read_mended, refuse_all
 from processor.platforms import os_of
 from processor.shape import Shape
 from processor.tables import RunFacts, RunRows, Tables
-from schemas.problems import problem_of
 from schemas.records import Commit, Machine
 
 B = TypeVar("B")
@@ -128,8 +127,7 @@ def _read_one_by_one(data: Buffer, out: Tables) -> None:
         try:
             item: Benchmark = read_fields(raw, Benchmark, out, "/benchmarks/*")
         except _DECODE_ERRORS as error:
-            for problem in every_problem(raw, Benchmark, where) or [problem_of(error, where)]:
-                run.refuse(problem.where, problem.expected, problem.found)
+            refuse_all(run, raw, Benchmark, where, error)
         else:
             _add(run, out, where, item)
 
