@@ -23,11 +23,11 @@ from infra.bucket import Buckets
 from infra.settings import Settings
 from processor.benchmarks import read_benchmark
 from processor.children import ChildLost, Workers
-from processor.decode import DecodeLimits
 from processor.formats.registry import FORMATS
 from processor.joined import TABLES_OF_RUN, joined, refuses_around
 from processor.lake import has_outcome, publish_outcome, write_part
 from processor.part import Part
+from processor.reading.decode import DecodeLimits
 from processor.task import Done, File, Slice, Survey, Task, Transform
 from processor.transform import TRANSFORM_VERSION, quarantined, rejected_outcome
 from schemas import keys

@@ -3,7 +3,7 @@
 import msgspec
 
 from infra.bucket import Bucket
-from processor.decode import rejected
+from processor.reading.decode import rejected
 from schemas import keys
 from schemas.records import Benchmark
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from processor.decode import Buffer, DecodeLimits
+from processor.reading.decode import Buffer, DecodeLimits
 from processor.transform import Transformed, quarantined, transform
 from schemas import keys
 from schemas.records import Benchmark, Blob, Problem, Submission, SubmissionOutcome

@@ -27,8 +27,8 @@ from processor.check import (
     table_title,
     verdict_line,
 )
-from processor.decode import Buffer, DecodeLimits
 from processor.formats.registry import FORMATS
+from processor.reading.decode import Buffer, DecodeLimits
 from schemas.own_schema import MAX_SCHEMA_BYTES
 from schemas.problems import problem_of
 from schemas.records import Benchmark

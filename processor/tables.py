@@ -17,8 +17,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from processor.decode import DecodeLimits
-from processor.finite import finite_number
+from processor.reading.decode import DecodeLimits
+from processor.reading.finite import finite_number
 from processor.rows import BATCH_ROWS, Columns, Rows
 from schemas import identity
 from schemas.canonical import canonical_encoder

@@ -12,11 +12,11 @@ from typing import BinaryIO
 
 import msgspec
 
-from processor.decode import Buffer, DecodeLimits, encoding_of, inflate
 from processor.formats.registry import FORMATS
 from processor.part import Part, make_parts
+from processor.reading.decode import Buffer, DecodeLimits, encoding_of, inflate
+from processor.reading.shape import shape_of
 from processor.rows import Rows
-from processor.shape import shape_of
 from processor.slices import SLICE_BYTES, cut, sliced_document
 from processor.tables import Tables
 from processor.transform import Transformed, chosen_format, quarantined, read_content, transform

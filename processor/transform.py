@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from processor.decode import Buffer, DecodeLimits, decoded, rejected
 from processor.formats import Format
 from processor.formats.registry import FORMATS
-from processor.shape import Shape, shape_of
+from processor.reading.decode import Buffer, DecodeLimits, decoded, rejected
+from processor.reading.shape import Shape, shape_of
 from processor.tables import Tables, clipped
 from schemas.errors import Rejected
 from schemas.keys import OWN_SCHEMA, parse_benchmark_format

@@ -9,8 +9,8 @@ from typing import Any
 
 import jsonschema_rs
 
-from processor.decode import rejected
-from processor.shown import shown
+from processor.reading.decode import rejected
+from processor.reading.shown import shown
 from schemas.errors import Refused, Rejected
 from schemas.own_schema import survey, validator_of
 from schemas.pointers import render_pointer

@@ -22,8 +22,8 @@ from infra.bucket import Buckets
 from infra.folder import FolderBucket
 from ingest.admit import admit
 from processor.batch import Processor
-from processor.decode import Buffer, DecodeLimits
 from processor.formats.registry import FORMATS
+from processor.reading.decode import Buffer, DecodeLimits
 from processor.tables import Tables
 from processor.task import Done, Task, do
 from schemas import keys

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from processor.decode import DecodeLimits
+from processor.reading.decode import DecodeLimits
 from processor.transform import Transformed, transform
 from schemas import keys
 from schemas.records import Benchmark, Blob, Commit, Context, Machine, Submission

@@ -19,9 +19,9 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processor.archive import archive_kind, open_archive
-from processor.decode import DecodeLimits, decoded
-from processor.shape import shape_of
+from processor.reading.archive import archive_kind, open_archive
+from processor.reading.decode import DecodeLimits, decoded
+from processor.reading.shape import shape_of
 from schemas.errors import Rejected
 from tests.golden import transformed
 

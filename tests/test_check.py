@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from processor.decode import DecodeLimits
 from processor.formats.registry import FORMATS
+from processor.reading.decode import DecodeLimits
 from processor.tables import RunFacts
 from runfeed import cli
 from tests.golden import FOLDER, RECORD, benchmark_of, pairs, rows_of, transformed

@@ -16,7 +16,7 @@ import pytest
 from infra.settings import Settings
 from processor.batch import Processor
 from processor.children import ChildLost, Children
-from processor.decode import DecodeLimits
+from processor.reading.decode import DecodeLimits
 from processor.task import File, Transform
 from schemas.errors import Unavailable
 from schemas.records import Benchmark

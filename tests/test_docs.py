@@ -46,7 +46,8 @@ def test_the_formats_table_is_the_registry() -> None:
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_rooms_readme_names_every_module_of_it(room: str) -> None:
     text = (ROOT / room / "README.md").read_text()
-    missing = [path.stem for path in (ROOT / room).glob("*.py") if path.stem != "__init__" and path.stem not in text]
+    modules = [path.stem for path in (ROOT / room).rglob("*.py") if path.stem != "__init__"]
+    missing = [module for module in modules if module not in text]
     assert missing == []
 
 

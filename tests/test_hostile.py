@@ -20,9 +20,9 @@ import zstandard
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from processor.decode import DecodeLimits
 from processor.formats.registry import FORMATS
-from processor.shape import shape_of
+from processor.reading.decode import DecodeLimits
+from processor.reading.shape import shape_of
 from processor.tables import MAX_PROBLEMS
 from processor.transform import Transformed, transform
 from schemas.records import SubmissionOutcome

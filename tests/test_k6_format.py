@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from processor.formats.k6 import FORMAT
-from processor.shape import shape_of
+from processor.reading.shape import shape_of
 from processor.transform import Transformed
 from tests.golden import rows_of, transformed
 

@@ -16,9 +16,9 @@ import pytest
 from dashboard_api import loader as loader_module
 from dashboard_api.dashboard import Dashboard
 from dashboard_api.database import Database
-from processor.decode import DecodeLimits
 from processor.lake import publish_outcome, write_part
 from processor.part import make_parts
+from processor.reading.decode import DecodeLimits
 from processor.rebuild import Rebuild
 from processor.transform import transform
 from schemas import keys

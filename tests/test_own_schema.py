@@ -18,8 +18,8 @@ from ingest.projects import add_project
 from processor.batch import Processor
 from processor.benchmarks import read_benchmark
 from processor.children import Children
-from processor.decode import DecodeLimits
 from processor.formats.own_schema import MAX_DOCUMENT_BYTES
+from processor.reading.decode import DecodeLimits
 from processor.transform import Transformed
 from processor.validation import MAX_LISTED_WORK, MAX_WORK
 from runfeed import cli

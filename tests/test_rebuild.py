@@ -11,10 +11,10 @@ from processor import rebuild as rebuild_module
 from processor.batch import ATTEMPTS_TOGETHER, DEATHS_ALLOWED
 from processor.children import Children
 from processor.current import CurrentLake
-from processor.decode import Buffer
 from processor.dispatcher import read_checkpoint
 from processor.formats.registry import FORMATS
 from processor.lake import current_lake
+from processor.reading.decode import Buffer
 from processor.rebuild import Comparison, Rebuild
 from processor.rebuild_cli import rebuild as rebuild_command
 from processor.tables import RunFacts, Tables

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import processor.rows
 import processor.tables
-from processor.samples import STATISTICS, sample_statistics
+from processor.reading.samples import STATISTICS, sample_statistics
 from processor.tables import RunFacts, RunRows, Tables, canonical_json
 from tests.golden import make_submission
 

@@ -17,7 +17,7 @@ from processor import batch as batch_module
 from processor import task as task_module
 from processor.batch import Processor
 from processor.children import ChildLost
-from processor.decode import DecodeLimits
+from processor.reading.decode import DecodeLimits
 from processor.slices import cut
 from processor.tables import MAX_UNREAD_NAMES
 from processor.task import Done, Slice, Survey

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from processor.shown import shown
+from processor.reading.shown import shown
+from processor.reading.withheld import has_credentials, is_private, without_private
 from processor.tables import Tables
-from processor.withheld import has_credentials, is_private, without_private
 from tests.golden import make_submission
 
 PRIVATE = (

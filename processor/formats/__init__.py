@@ -7,8 +7,8 @@ A format is pure: decoded bytes and an empty `Tables` in, rows and problems out.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from processor.decode import Buffer
-from processor.shape import Shape
+from processor.reading.decode import Buffer
+from processor.reading.shape import Shape
 from processor.tables import Tables
 
 

@@ -59,14 +59,14 @@ from typing import Any
 
 import msgspec
 
-from processor.archive import Archive, archive_kind, open_archive
-from processor.decode import Buffer, rejected
 from processor.formats import Format
-from processor.instants import instant_of_number
-from processor.mended import every_problem, pointer_step, read_fields, read_mended
-from processor.platforms import os_of
-from processor.samples import sample_statistics
-from processor.shape import Shape
+from processor.reading.archive import Archive, archive_kind, open_archive
+from processor.reading.decode import Buffer, rejected
+from processor.reading.instants import instant_of_number
+from processor.reading.mended import every_problem, pointer_step, read_fields, read_mended
+from processor.reading.platforms import os_of
+from processor.reading.samples import sample_statistics
+from processor.reading.shape import Shape
 from processor.tables import RunFacts, RunRows, Tables
 from schemas.errors import Rejected
 from schemas.problems import problem_of

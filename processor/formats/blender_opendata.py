@@ -47,13 +47,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from processor.decode import Buffer, rejected
 from processor.formats import Format
-from processor.instants import parse_instant
-from processor.mended import every_problem, read_fields, read_mended
-from processor.shape import Shape
+from processor.reading.decode import Buffer, rejected
+from processor.reading.instants import parse_instant
+from processor.reading.mended import every_problem, read_fields, read_mended
+from processor.reading.shape import Shape
+from processor.reading.withheld import without_private
 from processor.tables import RunFacts, RunRows, Tables, canonical_json
-from processor.withheld import without_private
 from schemas.errors import Rejected
 from schemas.problems import problem_of
 from schemas.records import Machine, Problem

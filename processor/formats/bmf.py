@@ -37,11 +37,11 @@ from typing import Any
 
 import msgspec
 
-from processor.decode import Buffer
-from processor.finite import finite
 from processor.formats import Format
-from processor.mended import pointer_step, read_fields, read_mended, refuse_all
-from processor.shape import Shape
+from processor.reading.decode import Buffer
+from processor.reading.finite import finite
+from processor.reading.mended import pointer_step, read_fields, read_mended, refuse_all
+from processor.reading.shape import Shape
 from processor.tables import RunFacts, RunRows, Tables
 from schemas.problems import problem_of
 

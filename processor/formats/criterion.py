@@ -52,12 +52,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from processor.archive import Archive, archive_kind, open_archive
-from processor.decode import Buffer, rejected
 from processor.formats import Format
-from processor.mended import read_fields, refuse_all
-from processor.samples import sample_statistics
-from processor.shape import Shape
+from processor.reading.archive import Archive, archive_kind, open_archive
+from processor.reading.decode import Buffer, rejected
+from processor.reading.mended import read_fields, refuse_all
+from processor.reading.samples import sample_statistics
+from processor.reading.shape import Shape
 from processor.tables import RunFacts, RunRows, Tables
 from schemas.problems import problem_of
 

@@ -42,17 +42,17 @@ from typing import Any
 
 import msgspec
 
-from processor.decode import Buffer
-from processor.finite import finite_number
 from processor.formats import Format
 from processor.formats.junit import test_name
-from processor.instants import instant_of_number
-from processor.mended import every_problem, read_fields, read_mended
-from processor.platforms import os_of
-from processor.shape import Shape
-from processor.shown import shown
+from processor.reading.decode import Buffer
+from processor.reading.finite import finite_number
+from processor.reading.instants import instant_of_number
+from processor.reading.mended import every_problem, read_fields, read_mended
+from processor.reading.platforms import os_of
+from processor.reading.shape import Shape
+from processor.reading.shown import shown
+from processor.reading.withheld import without_private
 from processor.tables import RunFacts, RunRows, Tables
-from processor.withheld import without_private
 from schemas.problems import problem_of
 from schemas.records import Commit, Machine
 

@@ -56,13 +56,13 @@ from typing import Any
 
 import msgspec
 
-from processor.decode import Buffer, rejected
 from processor.formats import Format
-from processor.instants import parse_instant
-from processor.samples import STATISTICS, sample_statistics
-from processor.shape import Shape
+from processor.reading.decode import Buffer, rejected
+from processor.reading.instants import parse_instant
+from processor.reading.samples import STATISTICS, sample_statistics
+from processor.reading.shape import Shape
+from processor.reading.text_lines import first_text, line_blocks
 from processor.tables import RunFacts, RunRows, Tables, canonical_json
-from processor.text_lines import first_text, line_blocks
 from schemas.records import Commit, Machine
 
 _PREFIX = "Benchmark"

@@ -42,12 +42,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from processor.decode import Buffer
 from processor.formats import Format
-from processor.instants import parse_instant
-from processor.mended import every_problem, read_mended
-from processor.samples import sample_statistics
-from processor.shape import Shape
+from processor.reading.decode import Buffer
+from processor.reading.instants import parse_instant
+from processor.reading.mended import every_problem, read_mended
+from processor.reading.samples import sample_statistics
+from processor.reading.shape import Shape
 from processor.tables import RunFacts, RunRows, Tables
 from schemas.problems import problem_of
 from schemas.records import Machine

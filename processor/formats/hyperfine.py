@@ -40,12 +40,12 @@ from typing import Annotated, Any
 
 import msgspec
 
-from processor.decode import Buffer
 from processor.formats import Format
-from processor.instants import parse_instant
-from processor.mended import pointer_step, read_fields, read_mended, refuse_all
-from processor.samples import sample_statistics
-from processor.shape import Shape
+from processor.reading.decode import Buffer
+from processor.reading.instants import parse_instant
+from processor.reading.mended import pointer_step, read_fields, read_mended, refuse_all
+from processor.reading.samples import sample_statistics
+from processor.reading.shape import Shape
 from processor.tables import RunFacts, RunRows, Tables, canonical_json
 
 _REPEAT = "[repeat]"

@@ -55,12 +55,12 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from processor.decode import Buffer
-from processor.finite import finite
 from processor.formats import Format
-from processor.mended import every_problem, pointer_step, read_fields, read_mended, refuse_all
-from processor.samples import sample_statistics
-from processor.shape import Shape
+from processor.reading.decode import Buffer
+from processor.reading.finite import finite
+from processor.reading.mended import every_problem, pointer_step, read_fields, read_mended, refuse_all
+from processor.reading.samples import sample_statistics
+from processor.reading.shape import Shape
 from processor.tables import RunFacts, RunRows, Tables
 from schemas.problems import problem_of
 from schemas.records import Machine

@@ -51,10 +51,10 @@ from typing import Any
 
 from lxml import etree
 
-from processor.decode import Buffer, rejected
 from processor.formats import Format
-from processor.instants import instant_of_number, parse_instant
-from processor.shape import Shape
+from processor.reading.decode import Buffer, rejected
+from processor.reading.instants import instant_of_number, parse_instant
+from processor.reading.shape import Shape
 from processor.tables import RunFacts, RunRows, Tables, canonical_json
 from schemas.errors import Rejected
 from schemas.records import Problem

@@ -57,14 +57,14 @@ from typing import Any
 
 import msgspec
 
-from processor.decode import Buffer
-from processor.finite import finite_number
 from processor.formats import Format
-from processor.instants import parse_instant
-from processor.mended import pointer_step, read_mended
-from processor.samples import sample_statistics
-from processor.shape import Shape
-from processor.shown import shown
+from processor.reading.decode import Buffer
+from processor.reading.finite import finite_number
+from processor.reading.instants import parse_instant
+from processor.reading.mended import pointer_step, read_mended
+from processor.reading.samples import sample_statistics
+from processor.reading.shape import Shape
+from processor.reading.shown import shown
 from processor.tables import RunFacts, RunRows, Tables
 from schemas.problems import problem_of
 

@@ -56,16 +56,16 @@ from typing import Any
 import msgspec
 from lxml import etree
 
-from processor.decode import Buffer, rejected
 from processor.formats import Format
-from processor.instants import instant_of_number, parse_instant
-from processor.mended import pointer_step, read_mended
-from processor.platforms import os_of
-from processor.samples import sample_statistics
-from processor.shape import Shape
-from processor.shown import shown
+from processor.reading.decode import Buffer, rejected
+from processor.reading.instants import instant_of_number, parse_instant
+from processor.reading.mended import pointer_step, read_mended
+from processor.reading.platforms import os_of
+from processor.reading.samples import sample_statistics
+from processor.reading.shape import Shape
+from processor.reading.shown import shown
+from processor.reading.withheld import without_private
 from processor.tables import RunFacts, RunRows, Tables, canonical_json
-from processor.withheld import without_private
 from schemas.records import Commit, Machine
 
 _TIMES = ("compile_time", "execution_time", "user_time", "sys_time", "wall_time", "link_time")

@@ -24,11 +24,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from processor.decode import Buffer, quoted_constants, read_json
 from processor.formats import Format
-from processor.mended import read_fields, refuse_all
-from processor.samples import STATISTICS, sample_statistics
-from processor.shape import Shape
+from processor.reading.decode import Buffer, quoted_constants, read_json
+from processor.reading.mended import read_fields, refuse_all
+from processor.reading.samples import STATISTICS, sample_statistics
+from processor.reading.shape import Shape
 from processor.tables import RunFacts, RunRows, Tables, canonical_json
 from schemas.problems import problem_of
 

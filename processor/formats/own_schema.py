@@ -37,7 +37,8 @@ param tells apart gets its key or index as a param, named after the step before 
 `brand_raw` is the cpu and `count` the cores. The object at the first step is kept as the run's machine.
 
 **Everything else** of the document is the `extra` of the run's first measurement, if it is at most 64 KiB of JSON; what
-is not kept is in the loss report by its path. Names of persons and secrets (`processor.withheld`) are never kept.
+is not kept is in the loss report by its path. Names of persons and secrets (`processor.reading.withheld`) are never
+kept.
 
 **Problems.** All violations of the schema are listed, each with its place in the file (`processor.validation`). A
 metric or param that the schema lets be absent, or null, is flagged and costs nothing else; a value that is no number
@@ -52,15 +53,15 @@ from collections.abc import Iterator, Set
 from datetime import datetime
 from typing import Any
 
-from processor.decode import Buffer, quoted_constants, read_json, rejected
 from processor.formats import Format
-from processor.instants import instant_of_number, parse_instant
-from processor.samples import sample_statistics
-from processor.shape import Shape
-from processor.shown import shown
+from processor.reading.decode import Buffer, quoted_constants, read_json, rejected
+from processor.reading.instants import instant_of_number, parse_instant
+from processor.reading.samples import sample_statistics
+from processor.reading.shape import Shape
+from processor.reading.shown import shown
+from processor.reading.withheld import without_private
 from processor.tables import RunFacts, RunRows, Tables, canonical_json
 from processor.validation import check_valid
-from processor.withheld import without_private
 from schemas.errors import Rejected
 from schemas.pointers import EVERY, Steps, found_at, parse_pointer, render_pointer
 from schemas.problems import problem_of

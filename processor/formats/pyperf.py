@@ -47,13 +47,13 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from processor.decode import Buffer, rejected
 from processor.formats import Format
-from processor.instants import parse_instant
-from processor.mended import every_problem, read_fields, read_mended
-from processor.platforms import os_of
-from processor.samples import sample_statistics
-from processor.shape import Shape
+from processor.reading.decode import Buffer, rejected
+from processor.reading.instants import parse_instant
+from processor.reading.mended import every_problem, read_fields, read_mended
+from processor.reading.platforms import os_of
+from processor.reading.samples import sample_statistics
+from processor.reading.shape import Shape
 from processor.tables import RunFacts, RunRows, Tables
 from schemas.errors import Rejected
 from schemas.problems import problem_of

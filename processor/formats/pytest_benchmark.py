@@ -36,12 +36,12 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 
-from processor.decode import Buffer
 from processor.formats import Format
-from processor.instants import parse_instant
-from processor.mended import pointer_step, read_fields, read_mended, refuse_all
-from processor.platforms import os_of
-from processor.shape import Shape
+from processor.reading.decode import Buffer
+from processor.reading.instants import parse_instant
+from processor.reading.mended import pointer_step, read_fields, read_mended, refuse_all
+from processor.reading.platforms import os_of
+from processor.reading.shape import Shape
 from processor.tables import RunFacts, RunRows, Tables
 from schemas.records import Commit, Machine
 

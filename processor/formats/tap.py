@@ -52,11 +52,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from processor.decode import Buffer, rejected
 from processor.formats import Format
-from processor.shape import Shape
+from processor.reading.decode import Buffer, rejected
+from processor.reading.shape import Shape
+from processor.reading.text_lines import first_text, line_blocks
 from processor.tables import RunFacts, RunRows, Tables
-from processor.text_lines import first_text, line_blocks
 
 _MAX_DEPTH = 100
 _MAX_NAME = 1000

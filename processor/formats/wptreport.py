@@ -43,11 +43,11 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from processor.decode import Buffer, mended_surrogates, rejected
 from processor.formats import Format
-from processor.instants import instant_of_number
-from processor.mended import read_fields
-from processor.shape import Shape
+from processor.reading.decode import Buffer, mended_surrogates, rejected
+from processor.reading.instants import instant_of_number
+from processor.reading.mended import read_fields
+from processor.reading.shape import Shape
 from processor.tables import RunFacts, RunRows, Tables, canonical_json
 from schemas.errors import Rejected
 from schemas.problems import problem_of

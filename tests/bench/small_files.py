@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import duckdb
 
-from processor.decode import DecodeLimits
+from processor.reading.decode import DecodeLimits
 from processor.transform import transform
 from tests.bench.report import Figure, watched_memory
 from tests.golden import make_submission

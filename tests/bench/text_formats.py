@@ -9,8 +9,8 @@ import random
 import time
 from collections.abc import Callable, Iterator
 
-from processor.decode import DecodeLimits
 from processor.formats.registry import FORMATS
+from processor.reading.decode import DecodeLimits
 from processor.transform import transform
 from tests.bench.report import Figure
 from tests.golden import make_submission

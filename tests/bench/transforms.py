@@ -5,7 +5,7 @@ from pathlib import Path
 
 from processor.batch import Processor
 from processor.children import Children
-from processor.decode import DecodeLimits
+from processor.reading.decode import DecodeLimits
 from tests.bench.report import Figure
 from tests.bench.small_files import small_file
 from tests.chain import Chain

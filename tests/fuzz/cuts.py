@@ -13,11 +13,11 @@ import msgspec
 import pyarrow.parquet as pq
 
 from processor import slices
-from processor.decode import Buffer, DecodeLimits, mended_surrogates, quoted_constants
 from processor.formats.registry import FORMATS
 from processor.joined import TABLES_OF_RUN, joined, refuses_around
 from processor.part import Part
-from processor.shape import Shape, shape_of
+from processor.reading.decode import Buffer, DecodeLimits, mended_surrogates, quoted_constants
+from processor.reading.shape import Shape, shape_of
 from processor.tables import OTHER_NAMES
 from processor.task import File, Survey, Transform, do
 from schemas.errors import Rejected

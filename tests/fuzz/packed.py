@@ -8,9 +8,9 @@ import zlib
 
 import zstandard
 
-from processor.archive import open_archive
-from processor.decode import DecodeLimits, decoded, encoding_of
 from processor.formats.registry import FORMATS
+from processor.reading.archive import open_archive
+from processor.reading.decode import DecodeLimits, decoded, encoding_of
 from schemas.errors import Rejected
 from tests.any_bytes import assert_named
 from tests.fuzz.mutation import DAMAGED

@@ -1,6 +1,6 @@
 """A fault that the fuzzer must find: its own test."""
 
-from processor.shape import shape_of
+from processor.reading.shape import shape_of
 from schemas.errors import Rejected
 
 SEED = b'{"a": [1]}'

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from processor.decode import DecodeLimits, decoded
 from processor.formats.registry import FORMATS
+from processor.reading.decode import DecodeLimits, decoded
 from processor.transform import chosen_format
 from schemas.errors import Rejected
 from tests.any_bytes import is_json, json_of, places

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from random import Random
 from types import ModuleType
 
-from processor import archive, decode, instants, mended, shape, slices, validation, withheld
+from processor import slices, validation
 from processor.formats import wptreport
 from processor.formats.registry import FORMATS
+from processor.reading import archive, decode, instants, mended, shape, withheld
 from schemas import own_schema
 from schemas.keys import OWN_SCHEMA
 from tests.any_bytes import assert_tables_or_named_problems, assert_the_same_again

@@ -7,10 +7,10 @@ used as one, and no size in a header is believed: what counts is what inflating 
 import io
 import zlib
 
-from processor.decode import Buffer, DecodeLimits, encoding_of, is_zip, rejected
-from processor.members import Member
-from processor.tar_members import is_tar, tar_members
-from processor.zip_members import zip_members
+from processor.reading.decode import Buffer, DecodeLimits, encoding_of, is_zip, rejected
+from processor.reading.members import Member
+from processor.reading.tar_members import is_tar, tar_members
+from processor.reading.zip_members import zip_members
 
 _FED_BYTES = 1 << 16  # zlib copies what it has not used, so it gets little at a time
 _PIECE = 1 << 20

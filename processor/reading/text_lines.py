@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from processor.decode import Buffer
+from processor.reading.decode import Buffer
 
 _BLOCK = 1 << 20
 _ESCAPE = re.compile(r"\x1b(?:\[[0-9;:?]{0,40}[@-~]|[@-Z\\^_])")

@@ -11,8 +11,8 @@ import struct
 from dataclasses import dataclass
 from itertools import pairwise
 
-from processor.decode import DecodeLimits, rejected
-from processor.members import Member, Members
+from processor.reading.decode import DecodeLimits, rejected
+from processor.reading.members import Member, Members
 
 _END = struct.Struct("<4s4H2IH")
 _LOCATOR_64 = struct.Struct("<4sIQI")

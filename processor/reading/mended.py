@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import inspect
 
-from processor.decode import Buffer, mended_surrogates, quoted_constants
+from processor.reading.decode import Buffer, mended_surrogates, quoted_constants
 from processor.tables import RunRows, Tables
 from schemas.errors import Rejected
 from schemas.problems import problem_of

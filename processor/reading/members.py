@@ -7,7 +7,7 @@ later unpacks a stored blob is harmed by what we have called good.
 import re
 from dataclasses import dataclass
 
-from processor.decode import DecodeLimits, rejected
+from processor.reading.decode import DecodeLimits, rejected
 
 _MAX_PATH_CHARACTERS = 4096
 _DRIVE = re.compile(r"[A-Za-z]:")

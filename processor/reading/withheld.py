@@ -8,7 +8,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from processor.mended import pointer_step
+from processor.reading.mended import pointer_step
 from processor.tables import Tables
 from schemas.errors import Rejected
 from schemas.problems import problem_of

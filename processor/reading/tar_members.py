@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from processor.decode import Buffer, DecodeLimits, rejected
-from processor.members import Member, Members
+from processor.reading.decode import Buffer, DecodeLimits, rejected
+from processor.reading.members import Member, Members
 from schemas.errors import Rejected
 
 _BLOCK = 512

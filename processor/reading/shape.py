@@ -7,8 +7,8 @@ from typing import Literal
 
 import msgspec
 
-from processor.archive import archive_kind, open_archive
-from processor.decode import Buffer, DecodeLimits, mended_surrogates, quoted_constants
+from processor.reading.archive import archive_kind, open_archive
+from processor.reading.decode import Buffer, DecodeLimits, mended_surrogates, quoted_constants
 from schemas.errors import Rejected
 from schemas.problems import problem_of
 
