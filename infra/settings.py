@@ -53,6 +53,31 @@ class Settings:
     transform_seconds: int = field(
         default=300, metadata={"help": "computing time for one file, however large; one that needs more is quarantined"}
     )
+    redis: str = field(
+        default="", metadata={"help": "redis://host:port of the queue that roles share; empty: a queue in this process"}
+    )
+    heartbeat_seconds: int = field(
+        default=60, metadata={"help": "after which a worker that gives no sign loses its batch to another"}
+    )
+    redeliver_seconds: int = field(
+        default=600, metadata={"help": "after which a batch without outcome is put on the queue again"}
+    )
+    inbox_queue: str = field(
+        default="",
+        metadata={"help": "URL of the SQS queue that tells of objects in the inbox; empty: listing finds them"},
+    )
+    inbox_seconds: int = field(default=10, metadata={"help": "between two listings of the inbox"})
+    upload_endpoint: str = field(
+        default="",
+        metadata={"help": "address at which runners reach the object storage; empty: all uploads pass through ingest"},
+    )
+    snapshot_seconds: int = field(
+        default=0, metadata={"help": "between two published snapshots of a dashboard's database; 0: none"}
+    )
+    tls_certificate: str = field(
+        default="", metadata={"help": "PEM file of the server's certificate chain; empty: HTTP"}
+    )
+    tls_key: str = field(default="", metadata={"help": "PEM file of the certificate's key"})
     duckdb_memory: str = field(default="400MB", metadata={"help": "DuckDB's memory limit"})
     log_level: str = field(default="warning", metadata={"help": "debug, info, warning or error"})
 
@@ -103,6 +128,8 @@ def _checked(where: str, name: str, value: Any) -> Any:
         fits, expected = 0 <= value <= 256, "0 to 256"
     elif name == "transform_memory_mib":
         fits, expected = 256 <= value <= 1 << 24, "256 to 16777216"
+    elif name == "snapshot_seconds":
+        fits, expected = value >= 0, "at least 0"
     elif name == "log_level":
         fits, expected = value in LOG_LEVELS, "one of " + ", ".join(LOG_LEVELS)
     elif name == "duckdb_memory":
