@@ -24,11 +24,11 @@ from infra.settings import Settings
 from processor.benchmarks import read_benchmark
 from processor.children import ChildLost, Workers
 from processor.formats.registry import FORMATS
-from processor.joined import TABLES_OF_RUN, joined, refuses_around
+from processor.joined import joined, refuses_around
 from processor.lake import has_outcome, publish_outcome, write_part
 from processor.part import Part
 from processor.reading.decode import DecodeLimits
-from processor.task import Done, File, Slice, Survey, Task, Transform
+from processor.task import TABLES_OF_RUN, Done, File, Slices, Survey, Task, Transform
 from processor.transform import TRANSFORM_VERSION, quarantined, rejected_outcome
 from schemas import keys
 from schemas.errors import Rejected, Unavailable
@@ -53,6 +53,7 @@ _TASK_BYTES = 8 << 20
 
 Clock = Callable[[], datetime]
 Write = Callable[[Part], PartRef]
+Observe = Callable[[Outcome], None]
 
 _log = structlog.get_logger()
 
@@ -68,14 +69,23 @@ class Processor:
     clock: Clock
     max_cpu_seconds: int = 300
     """What a task may compute for, however large."""
+    observe: Observe = lambda _: None
+    """Is told of each outcome that was committed here."""
 
     @classmethod
     def of(
-        cls, settings: Settings, buckets: Buckets, submissions: LogReader, workers: Workers, clock: Clock
+        cls,
+        settings: Settings,
+        buckets: Buckets,
+        submissions: LogReader,
+        workers: Workers,
+        clock: Clock,
+        *,
+        observe: Observe = lambda _: None,
     ) -> "Processor":
         """With the limits of the settings."""
         limits = DecodeLimits(max_decoded_bytes=settings.max_decoded_bytes)
-        return cls(buckets, submissions, workers, limits, clock, settings.transform_seconds)
+        return cls(buckets, submissions, workers, limits, clock, settings.transform_seconds, observe)
 
     def process(self, lake_version: int, first: int, last: int, *, redelivered: bool) -> bool:
         """Bring the batch to its outcome of revision 0; False if it had one. Idempotent.
@@ -115,7 +125,10 @@ class Processor:
             parts=parts,
             finished=now,
         )
-        return publish_outcome(self.buckets, batch.lake_version, outcome)
+        created = publish_outcome(self.buckets, batch.lake_version, outcome)
+        if created:
+            self.observe(outcome)
+        return created
 
     def _done(self, batch: "_Delivery") -> Iterator["_Written"]:
         """What came of the batch's submissions."""
@@ -181,17 +194,23 @@ class Processor:
         return self.workers.submit(task, min(seconds, self.max_cpu_seconds))
 
     def _collected(self, running: Sequence["_Running"], write: Write) -> Iterator["_Written"]:
-        """What came of the groups. Of a group that cost its child's life each file is done again, alone."""
+        """What came of the groups. Of a group that cost its child's life each file is done again, alone; those that
+        have shown to be harmless then once more together, so that they share parts as if nothing had been."""
         again: list[File] = []
         for group in running:
             try:
                 done = group.future.result()
             except ChildLost as lost:
-                _log.warning("a child was lost", files=len(group.files), seq=group.files[0].seq, reason=str(lost))
+                first = group.files[0]
+                seq, submission = first.seq, first.submission.id
+                _log.warning(
+                    "a child was lost", files=len(group.files), seq=seq, submission=submission, reason=str(lost)
+                )
                 again += group.files
                 continue
             yield _Written(done.outcomes, [write(part) for part in done.parts])
             again += [file for file in group.files if file.seq in done.exhausted]
+        harmless: list[tuple[File, Done]] = []
         for alone in [self._running([file]) for file in again]:
             file = alone.files[0]
             try:
@@ -202,7 +221,22 @@ class Processor:
             if done.exhausted:
                 yield self._quarantined(file.submission.id, file.seq, "it needs more memory than a transform may have")
             else:
-                yield _Written(done.outcomes, [write(part) for part in done.parts])
+                harmless.append((file, done))
+        for done in self._together(harmless):
+            yield _Written(done.outcomes, [write(part) for part in done.parts])
+
+    def _together(self, harmless: Sequence[tuple[File, Done]]) -> list[Done]:
+        """What came of files one by one, as it comes of them together: a part for each of hundreds of small files would
+        cost every reader more than their rows. As it is, where together they are too much."""
+        apart = [done for _, done in harmless]
+        if len(apart) < 2:
+            return apart
+        try:
+            together = self._running([file for file, _ in harmless]).future.result()
+        except ChildLost as lost:
+            _log.warning("a child was lost", files=len(apart), seq=harmless[0][0].seq, reason=str(lost))
+            return apart
+        return apart if together.exhausted else [together]
 
     def _quarantined(self, submission: str, seq: int, reason: str) -> "_Written":
         _log.error("quarantined", seq=seq, submission=submission, reason=reason)
@@ -218,7 +252,7 @@ class Processor:
                 slices = self._submit(survey, entry.size_bytes).result().slices
                 written = self._in_slices(slices, write) if slices else None
             except ChildLost as lost:
-                _log.warning("a child was lost", seq=file.seq, reason=str(lost))
+                _log.warning("a child was lost", seq=file.seq, submission=entry.id, reason=str(lost))
                 written = None
             if written:
                 yield written
@@ -226,17 +260,17 @@ class Processor:
             whole = Transform(files=[file], limits=self.limits)
             yield from self._collected([_Running([file], self._submit(whole, entry.size_bytes))], write)
 
-    def _in_slices(self, slices: list[Slice], write: Write) -> "_Written | None":
+    def _in_slices(self, slices: list[Slices], write: Write) -> "_Written | None":
         """None if the cut was wrong, or cannot tell what the file does. Parts are written as they come; those that no
         outcome names are swept."""
         array = FORMATS[slices[0].format].long_array
         refs: list[PartRef] = []
         whole: list[Done] = []
-        futures = [self._submit(one, one.stop - one.start) for one in slices]
+        futures = [self._submit(one, one.size_bytes) for one in slices]
         try:
             for one, future in zip(slices, futures, strict=True):
-                done = self._done_slice(one, future)
-                if not done.outcomes or refuses_around(done, array):
+                done = self._done_slices(one, future)
+                if refuses_around(done, array):
                     return None
                 refs += [write(part) for part in done.parts if part.table not in TABLES_OF_RUN]
                 done.parts = [part for part in done.parts if part.table in TABLES_OF_RUN]
@@ -250,13 +284,14 @@ class Processor:
         accepted = of_run.outcomes[0].verdict == "accepted"
         return _Written(of_run.outcomes, [write(part) for part in of_run.parts] + refs if accepted else [])
 
-    def _done_slice(self, one: Slice, future: Future[Done]) -> Done:
-        """A slice that costs its child is tried once more: the file as a whole may be too large for one child."""
+    def _done_slices(self, one: Slices, future: Future[Done]) -> Done:
+        """What costs its child is tried once more: the file as a whole may be too large for one child."""
         try:
             return future.result()
         except ChildLost as lost:
-            _log.warning("a child was lost", seq=one.file.seq, slice=one.start, reason=str(lost))
-            return self._submit(one, one.stop - one.start).result()
+            seq, submission = one.file.seq, one.file.submission.id
+            _log.warning("a child was lost", seq=seq, submission=submission, byte=one.bounds[0][0], reason=str(lost))
+            return self._submit(one, one.size_bytes).result()
 
     # --- attempts ---
 

@@ -1,25 +1,17 @@
 """What came of a big file's slices as what came of the file: one run, one outcome. Pure."""
 
-import hashlib
 import io
 from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from processor.part import Part, make_parts
 from processor.tables import MAX_PROBLEMS, MAX_UNREAD_NAMES, OTHER_NAMES
-from processor.task import Done
+from processor.task import TABLES_OF_RUN, Done
 from schemas.records import Problem, SubmissionOutcome
 from schemas.tables import TABLES
-
-TABLES_OF_RUN = ("runs", "run_chunks")
-"""Tables of which all slices have the same rows, but for their counts."""
-
-_COUNTS = ("measurements", "tests", "passed", "failed")
 
 
 def joined(slices: Sequence[Done], array: str) -> Done:
@@ -28,22 +20,23 @@ def joined(slices: Sequence[Done], array: str) -> Done:
     What a slice says of the document around its elements, each says, so it is heard once. Places of elements count on
     from slice to slice.
     """
-    outcomes = [done.outcomes[0] for done in slices]
+    outcomes = [outcome for done in slices for outcome in done.outcomes]
+    elements = [count for done in slices for count in done.elements]
     accepted = all(outcome.verdict == "accepted" for outcome in outcomes)
     of_elements = f"/{array}/"
     problems = list(outcomes[0].problems)
     total = outcomes[0].problems_total
     unread = Counter(outcomes[0].unread)
-    before = slices[0].elements
-    for done, outcome in zip(slices[1:], outcomes[1:], strict=True):
+    before = elements[0]
+    for count, outcome in zip(elements[1:], outcomes[1:], strict=True):
         new = [one for one in outcome.problems if one.where.startswith(of_elements) or one not in problems]
         problems += [_moved(problem, of_elements, before) for problem in new]
         total += outcome.problems_total - (len(outcome.problems) - len(new))
         of_slice = {
-            name: count for name, count in outcome.unread.items() if name.startswith((of_elements, OTHER_NAMES))
+            name: times for name, times in outcome.unread.items() if name.startswith((of_elements, OTHER_NAMES))
         }
         unread.update(of_slice)
-        before += done.elements
+        before += count
     if len(problems) > MAX_PROBLEMS:
         problems.sort(key=lambda problem: problem.effect == "kept")  # no kept one hides why the run was refused
     outcome = msgspec.structs.replace(
@@ -61,7 +54,7 @@ def joined(slices: Sequence[Done], array: str) -> Done:
 
 def refuses_around(done: Done, array: str) -> bool:
     """Whether a slice was refused for what is none of its elements: where that is in the file, only the file tells."""
-    problems = done.outcomes[0].problems
+    problems = (problem for outcome in done.outcomes for problem in outcome.problems)
     return any(one.effect == "refused" and not one.where.startswith(f"/{array}/") for one in problems)
 
 
@@ -84,15 +77,10 @@ def _sum(outcomes: Sequence[SubmissionOutcome], name: str) -> int:
 
 
 def _parts_of_run(slices: Sequence[Done]) -> list[Part]:
-    """The run with the counts of all slices, and its chunk, which is the same in each."""
-    runs = pa.concat_tables(
-        pq.read_table(io.BytesIO(part.body)) for done in slices for part in done.parts if part.table == "runs"
-    )
-    row = runs.slice(0, 1)
-    digests = "".join(runs["digest"].to_pylist())
-    totals = {name: pc.sum(runs[name]).as_py() for name in _COUNTS}
-    for name, value in {**totals, "digest": hashlib.sha256(digests.encode()).hexdigest()[:24]}.items():
-        row = row.set_column(row.schema.get_field_index(name), name, [[value]])
-    batches = row.cast(TABLES["runs"]).to_batches()
-    chunks = [part for part in slices[0].parts if part.table == "run_chunks"]
-    return [*make_parts({"runs": batches}), *chunks]
+    """The first slice's run with the counts of all slices, and its chunk."""
+    of_first = {part.table: part for part in slices[0].parts if part.table in TABLES_OF_RUN}
+    row = pq.read_table(io.BytesIO(of_first.pop("runs").body))
+    for name in slices[0].counts:
+        total = sum(done.counts[name] for done in slices)
+        row = row.set_column(row.schema.get_field_index(name), name, [[total]])
+    return [*make_parts({"runs": row.cast(TABLES["runs"]).to_batches()}), *of_first.values()]

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import msgspec
 
-SLICE_BYTES = 8 << 20
+SLICE_BYTES = 2 << 20
 """About one slice's size; what a child needs in memory is a few times this, however big the file."""
 
 _HEAD_BYTES = 1 << 16
@@ -25,7 +25,7 @@ _ENDING = re.compile(rb'\](?=\s*(?:,\s*"[^"\\]{0,200}"\s*:|\}\s*$))')
 
 
 @dataclass(frozen=True)
-class Slices:
+class Cut:
     """`bounds` are the (start, stop) of each slice's elements in the file, `stop` before the comma or bracket."""
 
     array: str
@@ -35,21 +35,20 @@ class Slices:
 
     def document(self, file: BinaryIO, number: int) -> bytes:
         """The slice as a document of its own."""
-        return sliced_document(file, self.prefix, self.suffix, *self.bounds[number])
+        return self.prefix + _read(file, *self.bounds[number]) + self.suffix
 
 
-def sliced_document(file: BinaryIO, prefix: bytes, suffix: bytes, start: int, stop: int) -> bytes:
-    """The document with the elements from byte `start` to byte `stop` only."""
-    document = bytearray(len(prefix) + stop - start + len(suffix))
-    document[: len(prefix)] = prefix
-    document[len(document) - len(suffix) :] = suffix
+def sliced_array(file: BinaryIO, start: int, stop: int) -> memoryview:
+    """The elements from byte `start` to byte `stop` as an array of their own."""
+    array = bytearray(stop - start + 2)
+    array[0], array[-1] = b"[]"
     file.seek(start)
-    if file.readinto(memoryview(document)[len(prefix) : len(prefix) + stop - start]) != stop - start:  # type: ignore[attr-defined]
+    if file.readinto(memoryview(array)[1:-1]) != stop - start:  # type: ignore[attr-defined]
         raise OSError("the file is shorter than it was")
-    return document  # type: ignore[return-value]
+    return memoryview(array)
 
 
-def cut(file: BinaryIO, size: int, arrays: list[str], slice_bytes: int = SLICE_BYTES) -> Slices | None:
+def cut(file: BinaryIO, size: int, arrays: list[str], slice_bytes: int = SLICE_BYTES) -> Cut | None:
     """How to read a document of `size` bytes in slices of about `slice_bytes`, along the first of `arrays` that it has.
 
     None where it must be read whole: another layout, no JSON, an end that is not at the end.
@@ -80,7 +79,7 @@ def cut(file: BinaryIO, size: int, arrays: list[str], slice_bytes: int = SLICE_B
     stops.append(last)
     if max(stop - start for start, stop in zip(starts, stops, strict=True)) > _LONGEST_ELEMENT + slice_bytes:
         return None
-    return Slices(name.decode(), prefix, tail[end:], list(zip(starts, stops, strict=True)))
+    return Cut(name.decode(), prefix, tail[end:], list(zip(starts, stops, strict=True)))
 
 
 def _read(file: BinaryIO, start: int, stop: int) -> bytes:

@@ -17,7 +17,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from processor.reading.decode import DecodeLimits
+from processor.reading.decode import Buffer, DecodeLimits
 from processor.reading.finite import finite_number
 from processor.rows import BATCH_ROWS, Columns, Rows
 from schemas import identity
@@ -421,10 +421,12 @@ class Tables:
         self.benchmark = benchmark
         """The registered benchmark that the submission names, if it names one that exists."""
         self.format = ""
-        self.text_digest: bytes | None = None
-        """Of a slice: stands for its rows in the run's digest."""
+        self.long_array: Buffer | None = None
+        """Of a slice: the elements of the long array that it has; the document's own array is empty then."""
         self.elements = 0
-        """Of a slice: how many elements of the long array it has, for the next one's places."""
+        """Of a slice: how many those are, for the next one's places."""
+        self.text_digest: bytes | None = None
+        """Of a file read in slices: stands for its rows in the run's digest."""
         self.unread: Counter[str] = Counter()
         """Fields that reached no column: filled by `leave_unread`."""
         self.problems: list[Problem] = []

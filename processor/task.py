@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from processor.formats.registry import FORMATS
 from processor.part import Part, make_parts
 from processor.reading.decode import Buffer, DecodeLimits, encoding_of, inflate
-from processor.reading.shape import shape_of
 from processor.rows import Rows
-from processor.slices import SLICE_BYTES, cut, sliced_document
+from processor.slices import SLICE_BYTES, cut, sliced_array
 from processor.tables import Tables
 from processor.transform import Transformed, chosen_format, quarantined, read_content, transform
 from schemas.errors import Rejected
@@ -26,6 +27,13 @@ from schemas.records import Benchmark, Submission, SubmissionOutcome
 PART_BYTES = 64 << 20
 """Bytes, of Arrow or of decoded files, that are gathered before their rows become parts of their own."""
 
+TABLES_OF_RUN = ("runs", "run_chunks")
+"""Tables of which all slices have the same rows, but for the counts of their run."""
+
+SLICES_TOGETHER = 4
+"""Whose rows make one part."""
+
+_COUNTS = ("measurements", "tests", "passed", "failed")
 _BOM = b"\xef\xbb\xbf"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -64,40 +72,49 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     slice_bytes: int = SLICE_BYTES
 
 
-class Slice(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Transform the elements from byte `start` to `stop` of the array that `prefix` opens and `suffix` closes."""
+class Slices(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Transform some slices: the elements between two bytes of the long array, for each of `bounds`.
+
+    `document` is the rest, with that array empty; `text_digest` is the SHA-256 of all.
+    """
 
     file: File
     limits: DecodeLimits
     format: str
-    prefix: bytes
-    suffix: bytes
-    start: int
-    stop: int
+    document: bytes
+    text_digest: bytes
+    bounds: list[tuple[int, int]]
+    first: bool
+
+    @property
+    def size_bytes(self) -> int:
+        return self.bounds[-1][1] - self.bounds[0][0]
 
 
-Task = Transform | Survey | Slice
+Task = Transform | Survey | Slices
 
 
 class Done(msgspec.Struct, kw_only=True):
     """What came of a task: an outcome per file that could be decided, parts of their rows.
 
     `exhausted` are the seqs of files for which memory ran out. Of a survey there is only `slices`: none if the file
-    must be read whole. A slice tells how many `elements` it had, and has no outcome if the cut was wrong.
+    must be read whole. Of slices there is an outcome for each, how many `elements` it had, and the `counts` of the run
+    in all of them; the parts of that run come with the first.
     """
 
     outcomes: list[SubmissionOutcome] = []
     parts: list[Part] = []
     exhausted: list[int] = []
-    slices: list[Slice] = []
-    elements: int = 0
+    slices: list[Slices] = []
+    elements: list[int] = []
+    counts: dict[str, int] = {}
 
 
 def do(task: Task) -> Done:
     """Raises what storage of the files raises, and MemoryError where not even the reason could be kept."""
     if isinstance(task, Transform):
         return _transform(task)
-    return _survey(task) if isinstance(task, Survey) else _slice(task)
+    return _survey(task) if isinstance(task, Survey) else _slices(task)
 
 
 # --- files ---
@@ -166,7 +183,7 @@ def _survey(task: Survey) -> Done:
         raise
 
 
-def _cut(file: BinaryIO, size: int, task: Survey, path: str) -> list[Slice]:
+def _cut(file: BinaryIO, size: int, task: Survey, path: str) -> list[Slices]:
     arrays = sorted({format.long_array for format in FORMATS.values() if format.long_array})
     if size > task.limits.max_decoded_bytes or size < 2 * task.slice_bytes or file.read(3) == _BOM:
         return []
@@ -176,13 +193,17 @@ def _cut(file: BinaryIO, size: int, task: Survey, path: str) -> list[Slice]:
     format = chosen_format(found.document(file, 0), task.file.submission.format, task.limits)
     if format.long_array != found.array:
         return []
+    text_digest = bytes.fromhex(task.file.submission.blob.sha256)
+    if path != task.file.path:
+        file.seek(0)
+        text_digest = hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]
     of_file = msgspec.structs.replace(task.file, path=path)
     return [
-        Slice(
-            file=of_file, limits=task.limits, format=format.id,
-            prefix=found.prefix, suffix=found.suffix, start=start, stop=stop,
+        Slices(
+            file=of_file, limits=task.limits, format=format.id, document=found.prefix + found.suffix,
+            text_digest=text_digest, bounds=found.bounds[at : at + SLICES_TOGETHER], first=at == 0,
         )
-        for start, stop in found.bounds
+        for at in range(0, len(found.bounds), SLICES_TOGETHER)
     ]  # fmt: skip
 
 
@@ -200,17 +221,24 @@ def _decoded_file(path: str, limits: DecodeLimits, scratch: str) -> str:
     return decoded
 
 
-def _slice(task: Slice) -> Done:
-    with open(task.file.path, "rb") as file:
-        document = sliced_document(file, task.prefix, task.suffix, task.start, task.stop)
-    elements = memoryview(document)[len(task.prefix) : -len(task.suffix)]
-    try:
-        # By themselves: a slice that closed the array and opened another would be a valid document all the same.
-        shape_of(b"".join((b"[", elements, b"]")))
-    except Rejected:
-        return Done()
-    tables = Tables(task.file.submission, task.file.seq, task.limits, task.file.benchmark)
-    tables.text_digest = hashlib.sha256(elements).digest()
-    result = read_content(document, tables, FORMATS[task.format])
-    parts = make_parts(tables.rows.batches()) if result.tables else []
-    return Done(outcomes=[result.outcome], parts=parts, elements=tables.elements)
+def _slices(task: Slices) -> Done:
+    done, rows = Done(), Rows()
+    for start, stop in task.bounds:
+        tables = Tables(task.file.submission, task.file.seq, task.limits, task.file.benchmark)
+        tables.text_digest = task.text_digest
+        with open(task.file.path, "rb") as file:
+            tables.long_array = sliced_array(file, start, stop)
+        result = read_content(task.document, tables, FORMATS[task.format])
+        done.outcomes.append(result.outcome)
+        done.elements.append(tables.elements)
+        if result.tables:
+            rows.take(tables.rows)
+    if any(outcome.verdict != "accepted" for outcome in done.outcomes):
+        return done
+    batches = rows.batches()
+    run = pa.Table.from_batches(batches["runs"])
+    done.counts = {name: pc.sum(run[name]).as_py() for name in _COUNTS}
+    for table in TABLES_OF_RUN:
+        batches[table] = [batch.slice(0, 1) for batch in batches[table][:1]] if task.first else []
+    done.parts = make_parts(batches)
+    return done

@@ -11,7 +11,7 @@ from schemas.errors import Rejected
 from schemas.keys import OWN_SCHEMA, parse_benchmark_format
 from schemas.records import Benchmark, Problem, Submission, SubmissionOutcome, Verdict
 
-TRANSFORM_VERSION = 2
+TRANSFORM_VERSION = 3
 """Grows whenever the same bytes may give other rows; quarantined submissions are then tried again."""
 
 

@@ -31,4 +31,5 @@ class Format:
     read: Callable[[Buffer, Tables], None]
     long_array: str = ""
     """An array at the top level of the JSON that may be cut, for files too large to be read at once: any part of it,
-    with the rest of the document, must read as rows of the one run that the file is. `read` sets `Tables.elements`."""
+    with the rest of the document, must read as rows of the one run that the file is. `read` takes the array from
+    `Tables.long_array` if that is given, and sets `Tables.elements`."""

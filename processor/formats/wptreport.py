@@ -36,8 +36,9 @@ becomes U+FFFD). The pictures themselves are in no report.
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from itertools import repeat
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 import pyarrow as pa
@@ -63,6 +64,10 @@ _STATUS |= {word: word for word in _STATUS.values()}
 _UNKNOWN = STATUSES.index("unknown")
 _WORD = TESTS.field("test").type
 _STATUS_CODE = {word: STATUSES.index(status) for word, status in _STATUS.items()}
+if TYPE_CHECKING:
+    KnownStatus = str
+else:
+    KnownStatus = Literal[tuple(_STATUS)]
 _DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _HEAD_BYTES = 1 << 16
 _MOST_KEPT_BYTES = 1 << 16
@@ -90,6 +95,17 @@ class Result(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     screenshots: dict[str, Any] | None = None
 
 
+class KnownSubtest(Subtest, gc=False, forbid_unknown_fields=True):
+    """With a status that we know: then no text is made of it."""
+
+    status: KnownStatus = ""
+
+
+class KnownResult(Result, gc=False, forbid_unknown_fields=True):
+    status: KnownStatus = ""
+    subtests: list[KnownSubtest] | None = None  # type: ignore[assignment]  # never written to
+
+
 class Frame(msgspec.Struct, kw_only=True, gc=False, forbid_unknown_fields=True):
     """The top level but for the results. Values stay undecoded, so that one bad value does not hide the others."""
 
@@ -103,16 +119,10 @@ class Frame(msgspec.Struct, kw_only=True, gc=False, forbid_unknown_fields=True):
 
 
 class Report(Frame, gc=False, forbid_unknown_fields=True):
-    """A report of which every result is as it should be."""
-
-    results: list[Result]
-
-
-class RawReport(Frame, gc=False, forbid_unknown_fields=True):
     results: msgspec.Raw = _ABSENT
 
 
-_REPORT = msgspec.json.Decoder(Report)
+_RESULTS = msgspec.json.Decoder(list[KnownResult])
 
 
 def claims(shape: Shape) -> bool:
@@ -128,17 +138,22 @@ def claims(shape: Shape) -> bool:
 
 
 def read(data: Buffer, out: Tables) -> None:
-    try:
-        report: Report | RawReport = _REPORT.decode(data)
-    except _DECODE_ERRORS:
-        report = _raw_report(data, out)
+    report = _report(data, out)
     run = _begin(report, out)
-    if isinstance(report, Report):
-        out.elements = len(report.results)
-        _add_all(run, report.results, range(len(report.results)))
-        return
+    array: Buffer | msgspec.Raw = report.results if out.long_array is None else out.long_array
     try:
-        results = msgspec.json.decode(report.results, type=list[msgspec.Raw])
+        results = _RESULTS.decode(array)
+    except _DECODE_ERRORS:
+        _add_one_by_one(run, array, out)
+        return
+    out.elements = len(results)
+    _add_all(run, results, range(len(results)))
+
+
+def _add_one_by_one(run: RunRows, array: Buffer | msgspec.Raw, out: Tables) -> None:
+    """Results of which not every one is as it should be."""
+    try:
+        results = msgspec.json.decode(_mended(memoryview(array), out), type=list[msgspec.Raw])
     except _DECODE_ERRORS as error:
         found = problem_of(error).found
         run.refuse("/results", "an array of results", "nothing" if found == "null" else found)
@@ -149,22 +164,27 @@ def read(data: Buffer, out: Tables) -> None:
     _add_all(run, [result for result in read if result], places)
 
 
-def _raw_report(data: Buffer, out: Tables) -> RawReport:
+def _report(data: Buffer, out: Tables) -> Report:
     """The top level; halves of characters anywhere in the report are replaced then, flagged."""
     try:
-        return read_fields(data, RawReport, out)
+        return read_fields(data, Report, out)
     except _DECODE_ERRORS:
-        mended, count = mended_surrogates(data)
-        try:
-            report: RawReport = read_fields(mended, RawReport, out)
-        except _DECODE_ERRORS as error:
-            if b'"log-wptreport"' in bytes(data[:_HEAD_BYTES]) and bytes(data[:64]).lstrip()[:1] == b"[":
-                found = "an array; each of its log-wptreport is a report and can be sent by itself"
-                raise rejected("/", "object", found) from error
-            raise Rejected([problem_of(error)]) from error
+        pass
+    try:
+        return read_fields(_mended(data, out), Report, out)
+    except _DECODE_ERRORS as error:
+        if b'"log-wptreport"' in bytes(data[:_HEAD_BYTES]) and bytes(data[:64]).lstrip()[:1] == b"[":
+            found = "an array; each of its log-wptreport is a report and can be sent by itself"
+            raise rejected("/", "object", found) from error
+        raise Rejected([problem_of(error)]) from error
+
+
+def _mended(text: Buffer, out: Tables) -> Buffer:
+    mended, count = mended_surrogates(text)
+    if count:
         found = f"lone surrogates, {count} in all, replaced by U+FFFD"
         out.problem("/", "whole characters", found, effect="kept")
-        return report
+    return mended
 
 
 def _begin(report: Frame, out: Tables) -> RunRows:
@@ -178,7 +198,7 @@ def _begin(report: Frame, out: Tables) -> RunRows:
 # --- rows ---
 
 
-def _add_all(run: RunRows, results: list[Result], places: Sequence[int]) -> None:
+def _add_all(run: RunRows, results: Sequence[Result], places: Sequence[int]) -> None:
     """All results as rows, in columns: a full run has more than a million of them. `places` are their indices in the
     report."""
     items: list[Result | Subtest] = []
@@ -190,16 +210,16 @@ def _add_all(run: RunRows, results: list[Result], places: Sequence[int]) -> None
         items.append(result)
         items.extend(inner)
         subtests.append(None)
-        subtests.extend([one.name for one in inner])
+        subtests.extend(map(attrgetter("name"), inner))
     if not items:
         return
-    codes = list(map(_STATUS_CODE.get, map(attrgetter("status"), items)))
+    codes = bytearray(map(_STATUS_CODE.get, map(attrgetter("status"), items), repeat(_UNKNOWN)))
     columns: dict[str, Any] = {}
-    if None in codes:
+    if _UNKNOWN in codes:
         texts: list[str | None] = [None] * len(items)
         for row, code in enumerate(codes):
-            if code is None:
-                codes[row], texts[row] = _UNKNOWN, items[row].status
+            if code == _UNKNOWN:
+                texts[row] = items[row].status
                 run.flag(f"{_place(first_rows, places, row)}/status", _EXPECTED_STATUS, repr(texts[row])[:80])
         columns["status_text"] = pa.array(texts, _WORD)
     if any(map(attrgetter("expected"), items)):
@@ -215,7 +235,7 @@ def _add_all(run: RunRows, results: list[Result], places: Sequence[int]) -> None
         len(items),
         test=_spread([test_name(result.subsuite, result.test) for result in results], first_rows, len(items)),
         subtest=pa.array(subtests, pa.string()),
-        status=pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), list(STATUSES)),
+        status=pa.DictionaryArray.from_arrays(_bytes_array(codes).cast(pa.int32()), list(STATUSES)),
         message=pa.array(map(attrgetter("message"), items), pa.string(), size=len(items)),
         duration_seconds=_placed(durations, first_rows, len(items), pa.float64()),
         extra=_placed(extras, first_rows, len(items), pa.string()),
@@ -224,7 +244,7 @@ def _add_all(run: RunRows, results: list[Result], places: Sequence[int]) -> None
 
 
 def _of_tests(
-    run: RunRows, results: list[Result], places: Sequence[int]
+    run: RunRows, results: Sequence[Result], places: Sequence[int]
 ) -> tuple[list[float | None], list[str | None]]:
     """Seconds and what else is kept, of each test."""
     durations: list[float | None] = []
@@ -253,6 +273,10 @@ def _spread(names: list[str], first_rows: list[int], count: int) -> pa.Dictionar
     encoded = pa.array(names, _WORD)
     indices = pc.run_end_decode(pa.RunEndEncodedArray.from_arrays(ends, encoded.indices))
     return pa.DictionaryArray.from_arrays(indices, encoded.dictionary)
+
+
+def _bytes_array(values: bytearray) -> pa.Array:
+    return pa.Array.from_buffers(pa.int8(), len(values), [None, pa.py_buffer(values)])
 
 
 def _placed(values: list[Any], first_rows: list[int], count: int, type: pa.DataType) -> pa.Array:

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 
 from processor import slices
 from processor.formats.registry import FORMATS
-from processor.joined import TABLES_OF_RUN, joined, refuses_around
+from processor.joined import joined, refuses_around
 from processor.part import Part
 from processor.reading.decode import Buffer, DecodeLimits, mended_surrogates, quoted_constants
 from processor.reading.shape import Shape, shape_of
 from processor.tables import OTHER_NAMES
-from processor.task import File, Survey, Transform, do
+from processor.task import TABLES_OF_RUN, File, Survey, Transform, do
 from schemas.errors import Rejected
 from schemas.records import SubmissionOutcome
 from schemas.tables import TABLES
@@ -89,7 +89,7 @@ def check_joined(data: bytes) -> None:
             survey = do(Survey(file=file, limits=LIMITS, scratch=scratch, slice_bytes=slice_bytes))
         done = [do(one) for one in survey.slices]
         array = FORMATS["wptreport"].long_array
-        if not done or any(not one.outcomes or refuses_around(one, array) for one in done):
+        if not done or any(refuses_around(one, array) for one in done):
             return
         together = joined(done, array)
         whole = do(Transform(files=[file], limits=LIMITS))
