@@ -18,9 +18,12 @@ SLICE_BYTES = 2 << 20
 
 _HEAD_BYTES = 1 << 16
 _TAIL_BYTES = 1 << 18
-_SEARCH_BYTES = 1 << 18
+_SEARCH_BYTES = 1 << 16
 _LONGEST_ELEMENT = 32 << 20
 _ENDS_TRIED = 5_000
+_AROUND_BYTES = 200
+_SEPARATOR = re.compile(rb"(,\s*)\{\s*\Z")
+_COLON = re.compile(rb"\s*:")
 _ENDING = re.compile(rb'\](?=\s*(?:,\s*"[^"\\]{0,200}"\s*:|\}\s*$))')
 
 
@@ -67,11 +70,10 @@ def cut(file: BinaryIO, size: int, arrays: list[str], slice_bytes: int = SLICE_B
         return None
     if not _adds_only(b"{" + tail[end + 1 :].lstrip().removeprefix(b","), name, array_too=False):
         return None
-    separator = re.compile(rb",\s*(?=\{\s*" + re.escape(first_key) + rb"\s*:)")
     starts, stops = [found.end()], []
     last = suffix_at + end
     while (target := starts[-1] + slice_bytes) < last:
-        place = _search(file, separator, target, min(last, target + _LONGEST_ELEMENT))
+        place = _search(file, first_key, target, min(last, target + _LONGEST_ELEMENT))
         if place is None:
             break
         stops.append(place[0])
@@ -109,12 +111,14 @@ def _adds_only(document: bytes, name: bytes, *, array_too: bool) -> bool:
     return (name.decode() in keys) == array_too and document.count(b'"' + name + b'"') == int(array_too)
 
 
-def _search(file: BinaryIO, separator: re.Pattern[bytes], start: int, stop: int) -> tuple[int, int] | None:
-    """(start, end) of the first separator that begins between `start` and `stop`."""
+def _search(file: BinaryIO, first_key: bytes, start: int, stop: int) -> tuple[int, int] | None:
+    """(start, end) of the first separator that begins between `start` and `stop`: a comma before an object that begins
+    with `first_key`. That key is looked for, since commas are everywhere."""
     while start < stop:
-        text = _read(file, start, min(stop, start + _SEARCH_BYTES) + 200)
-        found = separator.search(text)
-        if found and start + found.end() < stop:
-            return start + found.start(), start + found.end()
+        text, at = _read(file, start, min(stop, start + _SEARCH_BYTES) + _AROUND_BYTES), -1
+        while (at := text.find(first_key, at + 1)) >= 0:
+            found = _SEPARATOR.search(text, max(0, at - _AROUND_BYTES), at)
+            if found and _COLON.match(text, at + len(first_key)) and start + found.end(1) < stop:
+                return start + found.start(), start + found.end(1)
         start += _SEARCH_BYTES
     return None
