@@ -50,6 +50,8 @@ bench-large: install ## the same at full size
 lock: ## renew requirements.lock for every supported platform, with hashes
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	    --python-version 3.11 --group dev pyproject.toml -o requirements.lock
+	echo hatchling | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate \
+	    --no-header --python-version 3.11 --constraint requirements.lock pyproject.toml - -o infra/deploy/requirements.lock
 
 clean: ## remove what make install made
 	rm -rf $(VENV)

@@ -1,8 +1,13 @@
-"""Runfeed's one command. Composes the rooms, each loaded only when its command runs; holds no logic of its own."""
+"""Runfeed's one command. Composes the rooms, each loaded only when its command runs; holds no logic of its own.
+
+Each role of a server is a function of its room; `runfeed up` is a process with all of them.
+"""
 
 import importlib
 import os
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,25 +19,36 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "up": ("runfeed", "up"),
+    "ingest": ("runfeed", "ingest"),
+    "announce": ("runfeed", "announce"),
+    "work": ("runfeed", "work"),
+    "dashboard": ("runfeed", "dashboard"),
     "push": ("ingest.push_cli", "push"),
     "status": ("ingest.push_cli", "status"),
     "token": ("ingest.admin_cli", "token"),
     "project": ("ingest.admin_cli", "project"),
+    "runner": ("ingest.runner_cli", "runner"),
     "benchmark": ("ingest.benchmark_cli", "benchmark"),
     "export": ("dashboard_api.export_cli", "export"),
     "rebuild": ("processor.rebuild_cli", "rebuild"),
+    "lake": ("processor.lake_cli", "lake"),
+    "compact": ("processor.lake_cli", "compact"),
+    "sweep": ("processor.sweep_cli", "sweep_command"),
+    "doctor": ("processor.doctor_cli", "doctor"),
     "check": ("processor.check_cli", "check"),
     "formats": ("processor.formats_cli", "formats"),
+    "policies": ("infra.policies_cli", "policies"),
+    "settings": ("infra.settings_cli", "settings"),
 }
 """Where each subcommand lives."""
 
-REQUESTS_AT_ONCE = 8
-"""Of an announcer to remote storage, to hide the network's latency; a folder has none."""
-
-SWEEP_EVERY = 24 * 3600.0
-
-PAUSE_SECONDS = 0.4
-"""Between two commits to a log under load: long enough to fill a batch, short enough not to be seen."""
+ROLES = {
+    "dashboard": "dashboard_api.role",
+    "ingest": "ingest.role",  # after the API, whose OPTIONS answers for both
+    "announce": "processor.roles",
+    "work": "processor.roles",
+}
+"""Where each role lives, in the order in which a process with all of them has them."""
 
 
 class Rooms(click.Group):
@@ -62,14 +78,31 @@ def cli() -> None:
     """
 
 
+def _server_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that all servers have."""
+    for option in (
+        click.option(
+            "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[default: warning]"
+        ),
+        click.option("--redis", help="redis://[:password@]host:port of the queue that processes share."),
+        click.option("--private-bucket", help="s3://name[/prefix] for the private bucket; needed with --bucket."),
+        click.option("--bucket", help="s3://name[/prefix] for the public bucket instead of a folder."),
+        click.option("--port", type=int, help="Port; 0 takes a free one.  [default: 8765]"),
+        click.option("--host", help="Address to listen on.  [default: 127.0.0.1]"),
+        click.option("--data", type=click.Path(file_okay=False), help="Data folder.  [default: data]"),
+    ):
+        command = option(command)
+    return command
+
+
+_anonymous = click.option(
+    "--allow-anonymous", is_flag=True, default=None, help="Take uploads without a token beyond loopback."
+)
+
+
 @click.command()
-@click.option("--data", type=click.Path(file_okay=False), help="Data folder.  [default: data]")
-@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
-@click.option("--port", type=int, help="Port; 0 takes a free one.  [default: 8765]")
-@click.option("--bucket", help="s3://name[/prefix] for the public bucket instead of a folder.")
-@click.option("--private-bucket", help="s3://name[/prefix] for the private bucket; needed with --bucket.")
-@click.option("--allow-anonymous", is_flag=True, default=None, help="Take uploads without a token beyond loopback.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="[default: warning]")
+@_server_options
+@_anonymous
 def up(**given: Any) -> None:
     """Start everything in one process: ingest, feed, processor and dashboard. Ctrl-C ends it; a restart goes on.
 
@@ -81,82 +114,87 @@ def up(**given: Any) -> None:
 
     Every option is also an environment variable (RUNFEED_PORT) and a line in runfeed.toml in the data folder.
     """
-    from infra.settings import read_settings
-
-    run(read_settings(os.environ, given))
+    _run(given, *ROLES)
 
 
-def run(settings: "Settings") -> None:
-    """Compose all rooms and serve until interrupted."""
-    from functools import partial
+@click.command()
+@_server_options
+@_anonymous
+def ingest(**given: Any) -> None:
+    """Take uploads: one role of many machines. Any number may run, each with a data folder of its own for its spool.
 
-    from dashboard_api.api import api_routes, openapi_config
-    from dashboard_api.dashboard import Dashboard
-    from dashboard_api.message_page import message_page
-    from dashboard_api.pages import page_routes
-    from feed.announceable import describe_submission
-    from feed.announcer import Announcer
-    from feed.http import object_routes
+    \b
+    Examples:
+      runfeed ingest --bucket s3://results --private-bucket s3://results-private --host 0.0.0.0
+      RUNFEED_BUCKET=... RUNFEED_PRIVATE_BUCKET=... runfeed ingest --data /var/lib/runfeed --port 8765
+    """
+    _run(given, "ingest")
+
+
+@click.command()
+@_server_options
+def announce(**given: Any) -> None:
+    """Keep the feed and give batches to workers: one role of many machines. One does it, others stand by.
+
+    \b
+    Examples:
+      runfeed announce --bucket s3://results --private-bucket s3://results-private --redis redis://queue:6379
+      RUNFEED_REDIS=redis://:password@queue:6379 RUNFEED_BUCKET=... RUNFEED_PRIVATE_BUCKET=... runfeed announce
+    """
+    _run(given, "announce")
+
+
+@click.command()
+@_server_options
+def work(**given: Any) -> None:
+    """Process batches from the queue: one role of many machines. Any number may run; nothing local is kept.
+
+    \b
+    Examples:
+      runfeed work --bucket s3://results --private-bucket s3://results-private --redis redis://queue:6379
+      RUNFEED_WORKER_PROCESSES=4 RUNFEED_REDIS=... RUNFEED_BUCKET=... RUNFEED_PRIVATE_BUCKET=... runfeed work
+    """
+    _run(given, "work")
+
+
+@click.command()
+@_server_options
+def dashboard(**given: Any) -> None:
+    """Serve API, pages and feeds: one role of many machines. Any number may run, each with a data folder of its own.
+
+    \b
+    Examples:
+      runfeed dashboard --bucket s3://results --private-bucket s3://results-private --port 8080
+      RUNFEED_BUCKET=... RUNFEED_PRIVATE_BUCKET=... runfeed dashboard --data /var/lib/runfeed --host 0.0.0.0
+    """
+    _run(given, "dashboard")
+
+
+def _run(given: dict[str, Any], *names: str) -> None:
+    """Compose these roles in one process and serve until interrupted."""
     from feed.log import readers
     from infra.absent import stop_looking_for
-    from infra.broker import embedded_broker, start_worker
-    from infra.clock import now
-    from infra.hints import Hints
     from infra.logs import configure_logs
-    from infra.loops import Loop
-    from infra.server import alone_with, serve
-    from infra.storage import open_buckets
-    from ingest.http import Intake, intake_routes
-    from processor.actors import declare_actors
-    from processor.batch import Processor
-    from processor.children import Children
-    from processor.current import CurrentLake
-    from schemas import keys
+    from infra.process import Process, check_shared
+    from infra.settings import read_settings
 
+    settings = read_settings(os.environ, given)
+    together = len(names) == len(ROLES)
+    if not together:
+        check_shared(settings, needs_queue=bool({"announce", "work"} & {*names}))
     configure_logs(settings.log_level)
     stop_looking_for("pandas", "polars")
-    with alone_with(settings.data), Children.of(settings) as workers:
-        buckets = open_buckets(settings, os.environ)
-        hints = Hints()
-
-        reader_of = readers(buckets.public)
-        submissions = reader_of(keys.SUBMISSIONS_LOG)
-        threads = REQUESTS_AT_ONCE if settings.bucket else 1
-        announcer = Announcer(buckets, submissions, describe_submission, clock=now, threads=threads)
-        processor = Processor.of(settings, buckets, submissions, workers, now)
-        broker = embedded_broker()
-        lake = CurrentLake(buckets, reader_of, declare_actors(broker, processor, hints), clock=now, threads=threads)
-        dashboard = Dashboard(
-            buckets.public, reader_of, settings.data / "dashboard", memory_limit=settings.duckdb_memory
-        )
-        worker = start_worker(broker, settings.worker_threads)
-        announcing = partial(Loop, hints=hints, signals="log", pause_seconds=PAUSE_SECONDS)
-        loops = [
-            announcing("announce submissions", announcer.commit, wakes_on="submitted"),
-            Loop("dispatch", lake.dispatch, hints, wakes_on="log"),
-            announcing("announce outcomes", lake.announce, wakes_on="processed"),
-            Loop("load", dashboard.step, hints, wakes_on="log"),
-            Loop("sweep", lambda: announcer.sweep(now()) + lake.sweep(), hints, wakes_on="", idle_seconds=SWEEP_EVERY),
-        ]
-        for loop in loops:
-            loop.start()
-        routes = [
-            *object_routes(buckets.public),
-            *api_routes(dashboard, lambda: {loop.name: "failing" if loop.last_error else "ok" for loop in loops}),
-            *page_routes(dashboard),
-            *intake_routes(Intake(buckets, settings, hints)),  # after the API, whose OPTIONS answers for both
-        ]
-        try:
-            serve(routes, settings, openapi_config(), lambda url: click.echo(_greeting(url, settings)), message_page())
-        finally:
-            workers.stop()  # what children are doing is given up, and begun again at the next start
-            worker.stop()
-            for loop in loops:
-                loop.stop()
-            dashboard.close()
+    with ExitStack() as ending:
+        alone = together and not settings.redis
+        process = Process(settings, ending, alone=alone, writes=names != ("dashboard",))
+        reader_of = readers(process.public)
+        for name in names:
+            module = importlib.import_module(ROLES[name])
+            getattr(module, name)(process, reader_of)
+        process.serve(lambda url: click.echo(_greeting(settings, url) if together else f"Runfeed {name} is up: {url}"))
 
 
-def _greeting(url: str, settings: "Settings") -> str:
+def _greeting(settings: "Settings", url: str) -> str:
     where = settings.bucket or settings.data.absolute()
     return (
         f"Runfeed is up. Data: {where}\n"

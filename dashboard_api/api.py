@@ -26,6 +26,7 @@ from dashboard_api.desk import (
     refuse_unknown_parameters,
 )
 from dashboard_api.paging import Listing
+from dashboard_api.quality import quality_routes
 from dashboard_api.queries import RunFilter
 from dashboard_api.reference import PATH, openapi_config, reference_routes
 from dashboard_api.resources import (
@@ -378,7 +379,7 @@ def api_routes(source: DashboardSource, status_facts: Callable[[], Facts] = dict
         routes += [_route(f"{path}.{one.name}", answer, include_in_schema=False) for one in answers.ALL]
     router = Router(
         PATH,
-        route_handlers=[*routes, *reference_routes()],
+        route_handlers=[*routes, *quality_routes(desk), *reference_routes()],
         dependencies={"desk": Provide(lambda: desk, sync_to_thread=False)},
         guards=[refuse_unknown_parameters],
         middleware=[ReadableFromEverywhere()],

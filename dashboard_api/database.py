@@ -3,18 +3,21 @@
 One process owns the file. The loader writes through `Database.writer`; each reader gets a cursor in a transaction of
 its own, so an answer is one consistent data version and nobody waits for the loader.
 
+Nothing here comes from anywhere but the public bucket, so a copy of the file may be published (`snapshots`).
+
 Besides the lake's tables (`schemas.tables`), which gain `runs.duplicate_of`, there are:
 
 - `submissions`: a row per entry of the submissions log
 - `outcomes`: a row per submission that has one (verdict, problems, counts)
-- `series`: a row per series that any measurement belongs to
+- `series`: a row per series that any measurement belongs to, as the first one in the submissions log says
 - `repeated_tests`: a row per run in chunks that has a test in two of them (`repeats`)
 - `tests_in_place`: which parts of `tests` are read where they are (`in_place`); `tests` gains `place`, the row's in its
-  batch
+  batch, and `runs` gains `digest_number`, by which equal digests are found quickly
 - `cursors`: how far each log has been loaded; the outcomes log's is the data version
 """
 
 import contextlib
+import os
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
@@ -26,11 +29,15 @@ import duckdb
 import pyarrow as pa
 
 from dashboard_api import in_place
+from infra.bucket import Bucket
 from schemas import keys
-from schemas.tables import TABLES
+from schemas.tables import TABLE_VERSION, TABLES
 
-FILE_VERSION = 2
-"""Of the tables below. A file of another version is made anew from the lake."""
+FILE_VERSION = 3
+"""Of the tables below. A file of another version, or with other columns of the lake's, is made anew from the lake."""
+
+_BESIDE = "100MB"
+"""DuckDB's memory for a file that is opened for a moment beside the one that serves."""
 
 _TYPES: dict[pa.DataType, str] = {
     pa.int64(): "BIGINT",
@@ -45,11 +52,11 @@ _TYPES: dict[pa.DataType, str] = {
     pa.dictionary(pa.int32(), pa.string()): "VARCHAR",
 }
 
-_MORE_COLUMNS = {"runs": ["duplicate_of VARCHAR"], "tests": ["place BIGINT"]}
+_MORE_COLUMNS = {"runs": ["duplicate_of VARCHAR", "digest_number UBIGINT"], "tests": ["place BIGINT"]}
 
 _OWN_TABLES = f"""
 {in_place.TABLES_SQL}
-CREATE TABLE meta (file_version INTEGER, lake_version INTEGER);
+CREATE TABLE meta (file_version INTEGER, table_version INTEGER, lake_version INTEGER);
 CREATE TABLE cursors (log VARCHAR, seq BIGINT);
 CREATE TABLE submissions (seq BIGINT, batch BIGINT, id VARCHAR, project VARCHAR, sha256 VARCHAR, size_bytes BIGINT,
     media_type VARCHAR, received TIMESTAMPTZ, announced TIMESTAMPTZ);
@@ -59,7 +66,8 @@ CREATE TABLE outcomes (seq BIGINT, verdict VARCHAR, format VARCHAR, revision INT
 CREATE TABLE repeated_tests (run VARCHAR, total BIGINT, examples STRUCT(test VARCHAR, subtest VARCHAR,
     statuses VARCHAR[], submissions VARCHAR[])[]);
 CREATE TABLE series (series VARCHAR, project VARCHAR, benchmark VARCHAR, params VARCHAR, metric VARCHAR, unit VARCHAR,
-    better VARCHAR, benchmark_version VARCHAR, environment VARCHAR, environment_title VARCHAR, derived BOOLEAN);
+    better VARCHAR, benchmark_version VARCHAR, environment VARCHAR, environment_title VARCHAR, derived BOOLEAN,
+    first_seq BIGINT);
 CREATE VIEW submission_states AS
     SELECT s.*, coalesce(o.verdict, 'announced') AS state, o.format, o.revision, o.transform_version, o.finished,
         o.problems, coalesce(o.problems_total, 0) AS problems_total, coalesce(o.runs, 0) AS runs,
@@ -73,8 +81,7 @@ class Snapshot:
     """One consistent view of the data, for one answer. Use it in the thread that took it."""
 
     cursor: duckdb.DuckDBPyConnection
-    parts: Path
-    """The folder of parts that are read in place."""
+    parts: in_place.Parts
     lake_version: int
     submissions_seq: int
     outcomes_seq: int
@@ -90,7 +97,10 @@ class Snapshot:
         return f"{self.version}-{self.submissions_seq}"
 
     def tests_of(self, seqs: Sequence[int]) -> str:
-        """SQL of a relation that has all tests of these submissions, as `in_place.tests_of`."""
+        """SQL of a relation that has all tests of these submissions, as `in_place.tests_of`.
+
+        Raises Unavailable if a part that is read in place cannot be fetched.
+        """
         return in_place.tests_of(self.cursor, self.parts, seqs)
 
     def rows(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[dict[str, Any]]:
@@ -105,14 +115,20 @@ class Snapshot:
 
 
 class Database:
-    """The open file of one lake version."""
+    """The open file of one lake version. `bucket` is where parts are fetched from that are read in place."""
 
-    def __init__(self, path: Path, lake_version: int, *, memory_limit: str = "400MB") -> None:
+    def __init__(
+        self, path: Path, lake_version: int, *, memory_limit: str = "400MB", bucket: Bucket | None = None
+    ) -> None:
         self.path = path
         self.lake_version = lake_version
         path.parent.mkdir(parents=True, exist_ok=True)
         self._connection = _opened(path, lake_version, memory_limit)
+        self.parts = in_place.Parts(path, bucket)
+        self.parts.sweep(in_place.named(self._connection))
         self.writer = self._connection.cursor()
+        self.writing = threading.Lock()
+        """Held while anything is written through `writer`."""
         self.closed = False
         self._retired = False
         self._readers = 0
@@ -134,7 +150,7 @@ class Database:
             cursors = dict(cursor.execute("SELECT log, seq FROM cursors").fetchall())
             yield Snapshot(
                 cursor,
-                in_place.folder_of(self.path),
+                self.parts,
                 self.lake_version,
                 cursors.get(keys.SUBMISSIONS_LOG, 0),
                 cursors.get(keys.outcomes_log(self.lake_version), 0),
@@ -144,6 +160,21 @@ class Database:
             with self._readers_lock:
                 self._readers -= 1
                 self._close_if_left()
+
+    def copy(self, target: Path) -> dict[str, int]:
+        """Write a file to `target` that holds one data version, while readers go on; returns how far each log is
+        loaded in it.
+
+        The loader waits while bytes are copied, not longer: the file and DuckDB's log beside it are together what a
+        crash would leave, and DuckDB makes a whole file of that. (Its CHECKPOINT needs a moment without any reader.)
+        """
+        with self.snapshot(), self.writing:  # as a reader, so that the file is not closed meanwhile
+            shutil.copyfile(self.path, target)
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(_log_of(self.path), _log_of(target))
+        with _connected(target, _BESIDE) as copied:
+            copied.execute("CHECKPOINT")
+            return dict(copied.execute("SELECT log, seq FROM cursors").fetchall())
 
     def close(self) -> None:
         """Checkpoint and close; readers that still hold a snapshot finish theirs first, and nobody gets another."""
@@ -159,11 +190,35 @@ class Database:
             self._connection.close()
 
 
+def layout() -> str:
+    """What a file must agree in to be opened by this release: versions of our own tables and of the lake's."""
+    return f"{FILE_VERSION}.{TABLE_VERSION}"
+
+
+def fits(path: Path, lake_version: int) -> bool:
+    """Whether the file at `path`, which nobody has open, is a database of this release and lake version."""
+    try:
+        with _connected(path, _BESIDE) as connection:
+            return _is_current(connection, lake_version)
+    except duckdb.Error:
+        return False
+
+
 def remove_file(path: Path) -> None:
     """Remove a database's file, what DuckDB keeps beside it, and the parts it reads in place."""
     shutil.rmtree(in_place.folder_of(path), ignore_errors=True)
     path.unlink(missing_ok=True)
-    path.with_name(path.name + ".wal").unlink(missing_ok=True)
+    _log_of(path).unlink(missing_ok=True)
+
+
+def replace_file(path: Path, coming: Path) -> None:
+    """Put the closed database file `coming` in the place of the one at `path`, whose parts stay."""
+    _log_of(path).unlink(missing_ok=True)  # it would be taken for the new file's; without it the old one is only older
+    os.replace(coming, path)
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(path.name + ".wal")
 
 
 def _opened(path: Path, lake_version: int, memory_limit: str) -> duckdb.DuckDBPyConnection:
@@ -175,9 +230,7 @@ def _opened(path: Path, lake_version: int, memory_limit: str) -> duckdb.DuckDBPy
             if "Could not set lock" in str(error):  # it is whole, and another process has it
                 raise
         else:
-            parts = in_place.folder_of(path)
-            if _is_current(connection, lake_version) and not in_place.missing(connection, parts):
-                in_place.sweep(connection, parts)
+            if _is_current(connection, lake_version):
                 return connection
             connection.close()
         remove_file(path)
@@ -188,7 +241,7 @@ def _opened(path: Path, lake_version: int, memory_limit: str) -> duckdb.DuckDBPy
         columns += _MORE_COLUMNS.get(name, [])
         connection.execute(f"CREATE TABLE {name} ({', '.join(columns)})")
     connection.execute(_OWN_TABLES)
-    connection.execute("INSERT INTO meta VALUES (?, ?)", [FILE_VERSION, lake_version])
+    connection.execute("INSERT INTO meta VALUES (?, ?, ?)", [FILE_VERSION, TABLE_VERSION, lake_version])
     connection.commit()
     return connection
 
@@ -208,10 +261,8 @@ def _connected(path: Path, memory_limit: str) -> duckdb.DuckDBPyConnection:
 
 
 def _is_current(connection: duckdb.DuckDBPyConnection, lake_version: int) -> bool:
+    wanted = (FILE_VERSION, TABLE_VERSION, lake_version)
     try:
-        return connection.execute("SELECT file_version, lake_version FROM meta").fetchone() == (
-            FILE_VERSION,
-            lake_version,
-        )
+        return connection.execute("SELECT file_version, table_version, lake_version FROM meta").fetchone() == wanted
     except duckdb.Error:
         return False

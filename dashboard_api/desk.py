@@ -31,6 +31,9 @@ from schemas.records import Submission, SubmissionStatus
 
 HEADERS = {"Cache-Control": "no-cache", "Vary": "Accept", "X-Content-Type-Options": "nosniff"}
 
+# FatalException: the loader opens the file anew after it.
+_CANNOT_ANSWER = (duckdb.ConnectionException, duckdb.IOException, duckdb.OutOfMemoryException, duckdb.FatalException)
+
 T = TypeVar("T")
 AnyRequest = Request[Any, Any, Any]
 Facts = Mapping[str, str | int | float | bool | None]
@@ -132,15 +135,16 @@ class Desk:
         return self.read(respond)
 
     def read(self, work: Callable[[Snapshot], T]) -> T:
-        """`work` on a snapshot of the current database; once more if that was swapped for another meanwhile."""
+        """`work` on a snapshot of the current database; once more if what it reads was replaced meanwhile: the database
+        by another, or a part that is read in place by one that needed its room."""
         try:
             try:
                 with self.source.database().snapshot() as snapshot:
                     return work(snapshot)
-            except duckdb.ConnectionException:
+            except (duckdb.ConnectionException, duckdb.IOException):
                 with self.source.database().snapshot() as snapshot:
                     return work(snapshot)
-        except (duckdb.ConnectionException, duckdb.OutOfMemoryException) as error:
+        except _CANNOT_ANSWER as error:
             raise Unavailable(f"the database cannot answer now: {error}") from error
 
 

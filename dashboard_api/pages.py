@@ -13,10 +13,11 @@ from litestar.di import NamedDependency, Provide
 from litestar.exceptions import ValidationException
 from litestar.params import FromPath, QueryParameter
 
-from dashboard_api import page_values, queries
+from dashboard_api import page_values, quality_page, queries
 from dashboard_api.answers import Answer, AnswerCache, matches
 from dashboard_api.database import Snapshot
 from dashboard_api.desk import AnyRequest, DashboardSource, Desk, received
+from dashboard_api.quality import Watch
 from dashboard_api.rendering import Renderer
 from infra.bucket import Bucket
 from schemas import keys
@@ -35,6 +36,7 @@ class Pages:
         self.renderer = Renderer()
         self.cache = AnswerCache(_CACHE_BYTES)
         self.desk = Desk(source, self.cache, dict)
+        self.watch = Watch(self.desk)
 
     @property
     def public(self) -> Bucket:
@@ -196,6 +198,15 @@ def submission_page(request: AnyRequest, pages: NamedDependency[Pages], submissi
     return pages.renderer.page(pages.renderer.render("submission.html", page_values.submission(status, None, [])))
 
 
+# --- quality of the pipeline ---
+
+
+@get("/quality", sync_to_thread=True)
+def quality(pages: NamedDependency[Pages]) -> Response[bytes]:
+    """It changes with the clock, so it has no ETag."""
+    return pages.renderer.page(pages.renderer.render("quality.html", quality_page.values(pages.watch.quality())))
+
+
 # --- static files, errors, routes ---
 
 
@@ -221,6 +232,7 @@ def page_routes(source: DashboardSource) -> list[Any]:
                 series_page,
                 submissions_page,
                 submission_page,
+                quality,
                 static_file,
             ],
             dependencies={"pages": Provide(lambda: pages, sync_to_thread=False)},

@@ -5,8 +5,6 @@ A test that a single chunk holds several times (retries) is none of these, nor i
 chunk number hold: that chunk itself is the conflict then.
 """
 
-from pathlib import Path
-
 import duckdb
 
 from dashboard_api import in_place
@@ -41,10 +39,10 @@ FROM shown HAVING count(*) > 0
 """
 
 
-def find(writer: duckdb.DuckDBPyConnection, parts: Path, *, first: int, last: int, revised: bool) -> None:
+def find(writer: duckdb.DuckDBPyConnection, parts: in_place.Parts, *, first: int, last: int, revised: bool) -> None:
     """Renew `repeated_tests` for the runs of which a chunk lies in the submissions `first` to `last`.
 
-    `parts` is the folder of those that are read in place. `revised`: some submissions replaced others, which may have
+    `parts` are those that are read in place. `revised`: some submissions replaced others, which may have
     taken a repetition away.
     """
     affected = writer.execute(_AFFECTED, {"first": first, "last": last, "revised": revised}).fetchall()

@@ -196,14 +196,16 @@ def runs_of_submission(snapshot: Snapshot, seq: int, limit: int) -> list[RunLine
 
 def recent(snapshot: Snapshot, series: Sequence[str], values: int = SPARK_VALUES) -> dict[str, Recent]:
     """The newest values of each of `series` that has any."""
-    order = '"at", seq, ordinal'
+    order = '"at", seq, ordinal, place'
     table = snapshot.arrow(
         f"""
         WITH newest AS MATERIALIZED (
-            SELECT m.series, m.value, m.run, r."commit", {_AT} AS "at", m.seq, r.ordinal
+            SELECT m.series, m.value, m.run, r."commit", {_AT} AS "at", m.seq, r.ordinal, m.rowid AS place
             FROM measurements m JOIN runs r ON r.seq = m.seq AND r.run = m.run
             WHERE m.series IN (SELECT unnest($series::VARCHAR[])) AND r.duplicate_of IS NULL
-            QUALIFY row_number() OVER (PARTITION BY m.series ORDER BY "at" DESC, m.seq DESC, r.ordinal DESC) <= $values
+            QUALIFY row_number() OVER (
+                PARTITION BY m.series ORDER BY "at" DESC, m.seq DESC, r.ordinal DESC, m.rowid DESC
+            ) <= $values
         ), {chunks.whole("SELECT run FROM newest")},
         told AS (
             SELECT n.*, coalesce(w.completeness, 'complete') AS completeness
@@ -223,7 +225,7 @@ def environments(snapshot: Snapshot, project: str) -> list[Environment]:
     """The environments that a project's series were measured in."""
     table = snapshot.arrow(
         """
-        SELECT environment AS id, any_value(environment_title) AS title
+        SELECT environment AS id, arg_min(environment_title, (first_seq, series)) AS title
         FROM series WHERE project = ? GROUP BY environment ORDER BY title, id
         """,
         [project],
@@ -273,7 +275,9 @@ def suites(snapshot: Snapshot, project: str) -> list[Suite]:
             FROM sent r WHERE NOT r.repeats GROUP BY r.run HAVING bool_or(r.duplicate_of IS NULL)
         ), placed AS MATERIALIZED (
             SELECT *, row_number() OVER newest_first AS place FROM tested
-            WINDOW newest_first AS (PARTITION BY title, format, environment ORDER BY "at" DESC, seq DESC, ordinal DESC)
+            WINDOW newest_first AS (
+                PARTITION BY title, format, environment ORDER BY "at" DESC, seq DESC, ordinal DESC, run
+            )
             QUALIFY place <= {_COMPARED}
         ), {chunks.whole("SELECT run FROM placed")},
         told AS (
@@ -292,7 +296,7 @@ def suites(snapshot: Snapshot, project: str) -> list[Suite]:
             o.completeness AS previous_completeness
         FROM compared n LEFT JOIN told o ON o.title = n.title AND o.format = n.format
             AND o.environment = n.environment AND o.place = n.previous_place
-        WHERE n.place = 1 ORDER BY n."at" DESC, n.seq DESC LIMIT $suites
+        WHERE n.place = 1 ORDER BY n."at" DESC, n.seq DESC, n.ordinal DESC, n.run LIMIT $suites
         """,
         {"project": project, "suites": _MAX_SUITES},
     )
@@ -305,7 +309,7 @@ def failing(snapshot: Snapshot, suites: Sequence[Suite], limit: int) -> list[Tes
     sql = f"""
         SELECT f.run, f.test, f.subtest, f.status, o.status AS before, left(f.message, 600) AS message
         {_FAILURES_WITH_OTHERS}
-        ORDER BY coalesce(o.status, '') IN {_FAILED}, f.test, f.subtest NULLS FIRST LIMIT $limit
+        ORDER BY coalesce(o.status, '') IN {_FAILED}, f.test, f.subtest NULLS FIRST, f.seq, f.place LIMIT $limit
     """
     return _test_lines(snapshot, sql, pairs, limit)
 
@@ -318,18 +322,18 @@ def fixed(snapshot: Snapshot, suites: Sequence[Suite], limit: int) -> list[TestL
         SELECT f.other_run AS run, f.test, f.subtest, o.status, f.status AS before, NULL::VARCHAR AS message
         {_FAILURES_WITH_OTHERS}
         WHERE coalesce(o.status, '') NOT IN {_FAILED} AND (o.status IS NOT NULL OR f.absence_counts)
-        ORDER BY f.test, f.subtest NULLS FIRST LIMIT $limit
+        ORDER BY f.test, f.subtest NULLS FIRST, f.seq, f.place LIMIT $limit
     """
     return _test_lines(snapshot, sql, pairs, limit)
 
 
 _FAILURES_WITH_OTHERS = f"""
     FROM (
-        SELECT p.run, p.other_run, p.absence_counts, t.test, t.subtest, t.status, t.message
+        SELECT p.run, p.other_run, p.absence_counts, t.test, t.subtest, t.status, t.message, t.seq, t.place
         FROM counting t JOIN pairs p ON p.run = t.run
         WHERE t.status IN {_FAILED} AND (t.expected IS NULL OR t.expected <> t.status)
     ) f LEFT JOIN (
-        SELECT t.run, t.test, t.subtest, arg_max(t.status, t.seq) AS status
+        SELECT t.run, t.test, t.subtest, last(t.status ORDER BY t.seq, t.place) AS status
         FROM counting t WHERE t.run IN (SELECT other_run FROM pairs) GROUP BY ALL
     ) o ON o.run = f.other_run AND o.test = f.test AND o.subtest IS NOT DISTINCT FROM f.subtest
 """

@@ -1,4 +1,8 @@
-"""Log lines: structured, to standard error; readable on a terminal, JSON elsewhere."""
+"""Log lines: structured, to standard error; readable on a terminal, JSON elsewhere, one object a line.
+
+What a thread is at work on is bound once (`structlog.contextvars`): a loop its name, a worker the batch; each line of
+that thread then says so, those of libraries too.
+"""
 
 import contextlib
 import logging
@@ -9,24 +13,33 @@ import structlog
 
 
 def configure_logs(level: str) -> None:
-    """Set the level for our loggers and the libraries'. Call once, at the program's entry."""
+    """Set the level and the form for our loggers and the libraries'. Call once, at the program's entry."""
     number = logging.getLevelNamesMapping()[level.upper()]
-    logging.basicConfig(level=number, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    stream = cast(TextIO, _Unfailing(sys.stderr))
     terminal = sys.stderr.isatty()
     # Plain tracebacks: the rich ones print locals, and with them tokens from request headers.
     plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     renderer = plain if terminal else structlog.processors.JSONRenderer()
+    ours: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *([] if terminal else [structlog.processors.format_exc_info]),
+    ]
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([] if terminal else [structlog.processors.format_exc_info]),
-            renderer,
-        ],
+        processors=[*ours, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Unfailing(sys.stderr))),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *ours],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(level=number, handlers=[handler])
 
 
 class _Unfailing:

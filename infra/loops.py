@@ -56,6 +56,7 @@ class Loop:
             self._thread.join()
 
     def _run(self) -> None:
+        structlog.contextvars.bind_contextvars(loop=self.name)
         failures = 0
         while True:
             # Read before we look whether to stop, so that no `stop` is slept through.
@@ -68,9 +69,7 @@ class Loop:
                 failures += 1
                 self.last_error = f"{type(error).__name__}: {error}"
                 expected = isinstance(error, Unavailable)
-                _log.error(
-                    "step failed", loop=self.name, error=self.last_error, failures=failures, exc_info=not expected
-                )
+                _log.error("step failed", error=self.last_error, failures=failures, exc_info=not expected)
                 self._stopping.wait(min(_MAX_BACKOFF_SECONDS, 0.1 * 2 ** min(failures, 10)))
                 continue
             failures, self.last_error = 0, ""

@@ -1,9 +1,10 @@
-"""The HTTP server of one process, and the lock that keeps a data folder to one process."""
+"""The HTTP server of one process, and the lock that keeps a part of a data folder to one process."""
 
 import contextlib
 import fcntl
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -22,15 +23,16 @@ from schemas.errors import Refused
 
 
 @contextlib.contextmanager
-def alone_with(data: Path) -> Iterator[None]:
-    """Hold the data folder for this process; Refused 409 if another one has it. A killed holder leaves no trace."""
+def alone_with(data: Path, role: str) -> Iterator[None]:
+    """Hold what `role` keeps in the data folder for this process; Refused 409 if another one has it. A killed holder
+    leaves no trace."""
     data.mkdir(parents=True, exist_ok=True)
-    with open(data / "up.lock", "ab") as lock:
+    with open(data / f"{role}.lock", "ab") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            found = f"{data.absolute()} in use by another `runfeed up`"
-            raise Refused("data folder", "one that nobody serves", found, status=409) from error
+            found = f"{data.absolute()} in use by another `runfeed up` or `runfeed {role}`"
+            raise Refused("data folder", "one of its own (see --data)", found, status=409) from error
         yield
 
 
@@ -99,6 +101,7 @@ def serve(
     page: MessagePage | None = None,
 ) -> None:
     """Serve until interrupted; `announce` gets the base URL as soon as connections are taken."""
+    _check_tls(settings)
     try:
         listening = _listen(settings.host, settings.port)
     except OSError as error:
@@ -107,21 +110,46 @@ def serve(
         ) from error
     with listening:
         host, port = listening.getsockname()[:2]
+        scheme = "https" if settings.tls_certificate else "http"
         config = uvicorn.Config(
             without_gone_clients(answering_head(make_app(routes, openapi, page))),
             http=BoundedConnection,
             ws="none",
+            ssl_certfile=settings.tls_certificate or None,
+            ssl_keyfile=settings.tls_key or None,
+            log_config=None,
             log_level=settings.log_level,
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=10,
             proxy_headers=False,
         )
-        announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+        announce(f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}")
         # uvicorn shuts down on either signal, then raises it again: both end here, and what comes after may clean up.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])
+
+
+def _check_tls(settings: Settings) -> None:
+    """Refused unless certificate and key are both there and belong together, or neither is."""
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if bool(certificate) != bool(key):
+        here, missing = ("tls_certificate", "tls_key") if certificate else ("tls_key", "tls_certificate")
+        raise Refused(missing, f"a PEM file, as there is a {here}", "none", status=422)
+    if not certificate:
+        return
+    for name, path in (("tls_certificate", certificate), ("tls_key", key)):
+        try:
+            Path(path).read_bytes()
+        except OSError as error:
+            raise Refused(name, "a file that can be read", f"{path}: {error.strerror}", status=422) from error
+    try:
+        # An empty password: a key that wants one must not ask for it on a terminal that nobody looks at.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except (ssl.SSLError, OSError, ValueError) as error:
+        expected = "a PEM certificate chain and its key, without a password"
+        raise Refused("tls_certificate, tls_key", expected, str(error), status=422) from error
 
 
 def _listen(host: str, port: int) -> socket.socket:

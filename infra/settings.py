@@ -62,6 +62,9 @@ class Settings:
     redeliver_seconds: int = field(
         default=600, metadata={"help": "after which a batch without outcome is put on the queue again"}
     )
+    lease_seconds: int = field(
+        default=6, metadata={"help": "after which an announcer that gives no sign loses its place to another"}
+    )
     inbox_queue: str = field(
         default="",
         metadata={"help": "URL of the SQS queue that tells of objects in the inbox; empty: listing finds them"},
@@ -91,8 +94,17 @@ def read_settings(environ: Mapping[str, str], given: Mapping[str, Any]) -> Setti
 
     Raises Refused 422 for an unknown name in the file or a value of the wrong type.
     """
+    return Settings(**{name: value for name, (value, _) in settle(environ, given).items()})
+
+
+def settle(environ: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
+    """Each setting's value, in order, and where it is from: the command line, a variable, the file, or `default`."""
     given = {name: value for name, value in given.items() if value is not None}
-    data = Path(given.get("data") or environ.get("RUNFEED_DATA") or Settings.data)
+    data, data_from = Settings.data, "default"
+    if given.get("data"):
+        data, data_from = Path(given["data"]), "command line data"
+    elif environ.get("RUNFEED_DATA"):
+        data, data_from = Path(environ["RUNFEED_DATA"]), "RUNFEED_DATA"
     file = data / "runfeed.toml"
     try:
         written = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
@@ -104,8 +116,9 @@ def read_settings(environ: Mapping[str, str], given: Mapping[str, Any]) -> Setti
             raise Refused(
                 f"{file} {name}", "one of " + ", ".join(sorted(set(known) - {"data"})), repr(name), status=422
             )
-    values: dict[str, Any] = {"data": data}
+    settled: dict[str, tuple[Any, str]] = {}
     for name, one in known.items():
+        settled[name] = (data, data_from) if name == "data" else (one.default, "default")
         if name == "data":
             continue
         variable = f"RUNFEED_{name.upper()}"
@@ -115,9 +128,9 @@ def read_settings(environ: Mapping[str, str], given: Mapping[str, Any]) -> Setti
             (f"{file} {name}", name, written),
         ):
             if found in source:
-                values[name] = _checked(where, name, _parsed(where, source[found], type(one.default)))
+                settled[name] = _checked(where, name, _parsed(where, source[found], type(one.default))), where
                 break
-    return Settings(**values)
+    return settled
 
 
 def _checked(where: str, name: str, value: Any) -> Any:

@@ -28,6 +28,15 @@ def open_buckets(settings: Settings, environ: Mapping[str, str]) -> Buckets:
     return Buckets(_open_s3(settings.bucket, environ), _open_s3(settings.private_bucket, environ))
 
 
+def open_public(settings: Settings, environ: Mapping[str, str]) -> Bucket:
+    """The public bucket for one who only reads: its keys need no right to write, so nothing is tried."""
+    if not settings.bucket:
+        return FolderBucket(settings.data / "public")
+    from infra.s3 import open_s3
+
+    return open_s3(settings.bucket, environ)
+
+
 def _open_s3(url: str, environ: Mapping[str, str]) -> Bucket:
     from infra.s3 import open_s3
 

@@ -8,21 +8,26 @@
 A death between any two steps leaves at most a blob nobody names or a marker without a submission, both harmless.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from feed.announceable import write_marker
-from infra.bucket import Buckets
+from infra.bucket import Bucket, Buckets
 from ingest.benchmarks import resolved_format
 from schemas import keys
 from schemas.records import Blob, Context, Receipt, Submission, Trust, submission_id
 
+Body = bytes | Path | Callable[[str], None]
+"""The bytes, a file of them, or what makes the public object of a given key out of bytes that storage has already."""
+
 
 def admit(
     buckets: Buckets,
-    body: bytes | Path,
+    body: Body,
     blob: Blob,
     *,
     project: str,
@@ -35,7 +40,7 @@ def admit(
 
     A `format` that names a benchmark gets the version that it means now; Refused 422 if the project has no such one.
     `body` is the bytes that `blob.sha256` was computed over, or a file of them that nobody writes to any more. Raises
-    StorageFull or Unavailable, and then gives no receipt.
+    StorageFull or Unavailable, and then gives no receipt; of a function as `body` also what that raises.
     """
     format = resolved_format(buckets.public, project, format)
     identity = submission_id(sha256=blob.sha256, project=project, format=format, context=context, trust=trust)
@@ -50,21 +55,43 @@ def admit(
         trust=trust,
         received=now,
     )
-    _create_once(buckets, keys.blob(blob.sha256), body)
+    new = _keep(buckets, keys.blob(blob.sha256), body)
     marker = keys.Marker(keys.SUBMISSIONS_LOG, project, nonce, identity)
     write_marker(buckets.private, marker)
     # The marker stays even if somebody else's submission is there: that may be our own, whose confirmation got lost on
     # the way and whose second try found it. The announcer drops a marker whose nonce is not the submission's.
     created = _create_once(buckets, keys.submission(identity), msgspec.json.encode(submission))
+    if not new:  # perhaps nobody had named it so far: then a sweep may have taken it before the submission was there
+        _keep(buckets, keys.blob(blob.sha256), body)
+    return _receipt(submission, "created" if created else "known")
+
+
+def known_receipt(public: Bucket, identity: str) -> Receipt | None:
+    """The receipt of a submission that there is already, or None."""
+    try:
+        return _receipt(msgspec.json.decode(public.read(keys.submission(identity)), type=Submission), "known")
+    except FileNotFoundError:
+        return None
+
+
+def _receipt(submission: Submission, status: Literal["created", "known"]) -> Receipt:
     return Receipt(
-        id=identity,
-        project=project,
-        sha256=blob.sha256,
-        size_bytes=blob.size_bytes,
-        status="created" if created else "known",
-        url=f"/api/v1/submissions/{identity}",
-        page=f"/submissions/{identity}",
+        id=submission.id,
+        project=submission.project,
+        sha256=submission.blob.sha256,
+        size_bytes=submission.blob.size_bytes,
+        status=status,
+        url=f"/api/v1/submissions/{submission.id}",
+        page=f"/submissions/{submission.id}",
     )
+
+
+def _keep(buckets: Buckets, key: str, body: Body) -> bool:
+    """Have `body` as the public object `key`; whether it was certainly not there before."""
+    if isinstance(body, bytes | Path):
+        return _create_once(buckets, key, body)
+    body(key)
+    return False
 
 
 def _create_once(buckets: Buckets, key: str, body: bytes | Path) -> bool:

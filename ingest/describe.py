@@ -43,7 +43,8 @@ _LARGEST = 2**31 - 1
 class Description(msgspec.Struct, forbid_unknown_fields=True):
     """What the sender says of the file."""
 
-    project: str = "default"
+    project: str = ""
+    """Empty only until the receiver has put its default there."""
     format: str = "auto"
     media_type: str = ""
     context: Context = Context()
@@ -82,15 +83,35 @@ def described(query: Mapping[str, Any], content_type: str) -> Description:
     )
 
 
-def parsed_description(body: bytes | str) -> Description:
-    """The description in a JSON part; Refused 413 or 422."""
+def parsed_description(body: bytes | str, *, project: str = "default", where: str = "submission") -> Description:
+    """The description in a JSON part, of `project` if it names none; Refused 413 or 422."""
     if len(body) > MAX_CONTEXT_BYTES:
-        raise Refused("submission", f"at most {MAX_CONTEXT_BYTES:,} bytes", "more", status=413)
+        raise Refused(where, f"at most {MAX_CONTEXT_BYTES:,} bytes", "more", status=413)
     try:
-        return checked_description(msgspec.json.decode(body, type=Description))
+        description = msgspec.json.decode(body, type=Description)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        problem = problem_of(error, "submission")
+        problem = problem_of(error, where)
         raise Refused(problem.where, problem.expected, problem.found, status=422) from error
+    description.project = description.project or project
+    return checked_description(description)
+
+
+def described_by_metadata(metadata: Mapping[str, str], content_type: str, *, project: str) -> Description | None:
+    """The description that an object's metadata gives, of `project` if it names none; None if it says nothing of ours.
+
+    Names are those of the query, with `-` for `_`, and `label-NAME` for each label. Tools put names of their own there
+    (`mtime`, `md5chksum`), so what is unknown is passed over. Refused 422 for a value out of form.
+    """
+    named = {name.lower().replace("-", "_"): value for name, value in metadata.items()}
+    query: dict[str, Any] = {name: value for name, value in named.items() if name in _PARAMETERS - {"label"}}
+    labels = [
+        f"{name[len('label-') :]}={value}" for name, value in metadata.items() if name.lower().startswith("label-")
+    ]
+    if "label" in named:
+        labels.append(named["label"])
+    if labels:
+        query["label"] = labels
+    return described({"project": project, **query}, content_type) if query else None
 
 
 def checked_description(description: Description) -> Description:

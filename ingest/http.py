@@ -55,9 +55,7 @@ class Intake:
             self._uploads -= 1
 
     async def _take(self, request: _Request) -> Response[Receipt]:
-        caller = Caller(
-            request.client.host if request.client else "", request.headers, request.scope.get("http_version", "")
-        )
+        caller = caller_of(request)
         encoding = request.headers.get("content-encoding", "").lower()
         if encoding not in _ENCODINGS:
             raise Refused("Content-Encoding", "gzip, zstd or none", repr(encoding[:40]), status=415)
@@ -134,6 +132,12 @@ class Intake:
         return Response(
             receipt, status_code=201 if receipt.status == "created" else 200, headers={"Location": receipt.url}
         )
+
+
+def caller_of(request: _Request) -> Caller:
+    """What the connection tells of the sender."""
+    host = request.client.host if request.client else ""
+    return Caller(host, request.headers, request.scope.get("http_version", ""))
 
 
 def _check_length(request: _Request, limit: int) -> None:

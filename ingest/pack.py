@@ -49,11 +49,12 @@ class Packed:
     format: str
     context: Context
 
-    def pieces(self) -> Iterator[bytes]:
-        """The bytes, as many as were packed. Refused if the file's size is another by now."""
-        left = self.size_bytes
+    def pieces(self, start: int = 0, size_bytes: int | None = None) -> Iterator[bytes]:
+        """The bytes from `start`, all or `size_bytes` of them. Refused if the file's size is another by now."""
+        left = self.size_bytes - start if size_bytes is None else size_bytes
         with open(self.path, "rb") as file:
             found = os.fstat(file.fileno()).st_size
+            file.seek(start)
             while found == self.size_bytes and (piece := file.read(min(_PIECE, left))):
                 left -= len(piece)
                 yield piece

@@ -1,31 +1,31 @@
 """Delivering packed files: one request each, tried again while that can help, and then waiting for what came of it.
 
-Talks to `ingest.http` over HTTP and knows nothing of what is behind it. Errors are those of `schemas.errors`, so that
-they answer whether to try again:
-
-    Refused        the server said no, or is no Runfeed: the same request fails again
-    Unavailable    ├── Unreachable   nobody answered
-                   └── Busy          somebody answered "not now" (408, 429, 5xx), perhaps with Retry-After
+Talks to `ingest.http` over HTTP and knows nothing of what is behind it; big files go by its links to storage, as
+`ingest.uploads` grants them. Errors answer whether to try again, see `ingest.push_again`.
 """
 
 import contextlib
-import random
-import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import msgspec
 
 from ingest.pack import Packed
+from ingest.push_again import Busy, OnRetry, OutOfReach, Unreachable, World, persist, retry_after
 from ingest.spool import Item, OnDamaged, Spool
 from schemas.errors import Refused, RunfeedError, Unavailable
-from schemas.records import ProblemDetails, Receipt, SubmissionStatus
+from schemas.records import Piece, ProblemDetails, Receipt, SubmissionStatus, Upload
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from httpx import Client
 
 DELIVERED, REJECTED, UNFINISHED, NOT_DELIVERED = 0, 1, 3, 2
 """Exit statuses: fine; delivered and rejected; delivered, but quarantined or not finished in time; not delivered."""
@@ -37,40 +37,20 @@ _SENDERS_FAULT = frozenset({401, 403, 404, 405, 407})
 """Refusals of token or address: with others the same file may still be taken."""
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_FIRST_PAUSE_SECONDS = 0.5
-_LONGEST_PAUSE_SECONDS = 15.0
 _POLL_SECONDS = (0.1, 2.0)
 _ANSWER_SECONDS = 60.0
 _CONNECT_SECONDS = 10.0
 _MAX_ANSWER_BYTES = 16 << 20
 
+GRANT_BYTES = 8 << 20
+"""From this size on a file goes to storage directly, where the server offers that."""
+
+MAX_STORAGE_FAILURES = 3
+"""After so many a push goes through the server as always."""
+
 T = TypeVar("T")
 OnBytes = Callable[[Packed, int], None]
 """Told how many bytes of the present attempt to send a file are on their way."""
-OnRetry = Callable[[Unavailable, float], None]
-"""Told why another attempt is needed, and the pause before it in seconds."""
-
-
-class Unreachable(Unavailable):
-    """Nobody answered at the server's address."""
-
-
-class Busy(Unavailable):
-    """The server answered that it cannot now; `retry_after_seconds` is its wish, if it has one."""
-
-    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after_seconds = retry_after_seconds
-
-
-@dataclass(frozen=True)
-class World:
-    """Time and chance, as far as a push needs them; tests bring their own."""
-
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
-    chance: Callable[[], float] = random.random
-
 
 # --- decisions ---
 
@@ -83,26 +63,6 @@ def worst(statuses: Collection[int]) -> int:
 def exit_status(state: str) -> int:
     """The exit status that a submission's state means."""
     return {"accepted": DELIVERED, "rejected": REJECTED}.get(state, UNFINISHED)
-
-
-def pause_seconds(attempt: int, asked: float | None, chance: float) -> float:
-    """How long to wait after failed attempt number `attempt` (from 0): doubling, scattered by `chance` in [0, 1) so
-    that a fleet does not come back at once, and never less than the server asked for."""
-    backoff = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(attempt, 10))
-    return (asked or 0.0) + backoff * (0.5 + chance / 2)
-
-
-def retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds that a Retry-After header asks for: a number or an HTTP date (RFC 9110, 10.2.3)."""
-    if not value:
-        return None
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        at = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-    return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())
 
 
 def checked_url(url: str) -> str:
@@ -131,6 +91,19 @@ def checked_token(token: str) -> str:
     return token
 
 
+def trusted(ca: Path | None) -> "bool | SSLContext":
+    """Whom to believe who a server is: the machine's authorities, or only those of the file `ca`; Refused if it has
+    none."""
+    if ca is None:
+        return True
+    import ssl
+
+    try:
+        return ssl.create_default_context(cafile=str(ca))
+    except (OSError, ssl.SSLError) as error:
+        raise Refused("--ca", "a PEM file of certificates", f"{ca}: {error}") from error
+
+
 def is_loopback(url: str) -> bool:
     return urlsplit(url).hostname in _LOOPBACK
 
@@ -143,21 +116,48 @@ def is_final_refusal(error: Refused) -> bool:
 # --- the server ---
 
 
-class Server:
-    """A connection to the server at `url`; a context manager. The token is sent with uploads only."""
+class Target(Protocol):
+    """Where files are sent; `url` is what the spool remembers."""
 
-    def __init__(self, url: str, *, token: str = "", world: World | None = None) -> None:
+    url: str
+
+    def submit(
+        self, packed: Packed, timeout_seconds: float, *, on_bytes: OnBytes = ..., on_retry: OnRetry = ...
+    ) -> "Receipt | Dropped":
+        """Send `packed`, trying again for `timeout_seconds`. Raises Refused, or the last attempt's Unavailable."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Storage keeps the file, at `url`; whether it becomes a submission the server decides when it finds it."""
+
+    url: str
+
+
+class Server:
+    """A connection to the server at `url`; a context manager. The token is sent with uploads only.
+
+    `ca` is a PEM file of the only authorities that may vouch for the server; by default the machine's do.
+    """
+
+    def __init__(self, url: str, *, token: str = "", ca: Path | None = None, world: World | None = None) -> None:
         import httpx  # takes longer to import than everything else together, and `--help` does without
 
         self._httpx = httpx
         self.url = url
         self._token = token
         self._world = world or World()
-        self._client = httpx.Client(
+        self._ca = ca
+        self._storage_failures = 0
+        self._client = self._opened(url)
+
+    def _opened(self, url: str) -> "Client":
+        return self._httpx.Client(
             headers={"User-Agent": "runfeed-push", "Accept": "application/json"},
-            timeout=httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
+            timeout=self._httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
             trust_env=not is_loopback(url),  # a proxy cannot reach this machine's own server
-            verify=url.startswith("https:"),  # loading the certificates takes a while, and http needs none
+            verify=url.startswith("https:") and trusted(self._ca),  # loading certificates takes a while
         )
 
     def __enter__(self) -> Self:
@@ -176,47 +176,115 @@ class Server:
         on_bytes: OnBytes = lambda packed, sent: None,
         on_retry: OnRetry = lambda error, pause: None,
     ) -> Receipt:
-        """Send `packed` until there is a receipt.
-
-        No attempt starts later than `timeout_seconds` from now, but one that moves bytes is not cut off. Raises
-        Refused, or the last attempt's Unavailable.
-        """
-        deadline = self._world.clock() + timeout_seconds
-        attempt = 0
-        while True:
-            try:
-                return self._submit_once(packed, deadline, on_bytes)
-            except Unavailable as error:
-                asked = error.retry_after_seconds if isinstance(error, Busy) else None
-                pause = pause_seconds(attempt, asked, self._world.chance())
-                if self._world.clock() + pause >= deadline:
-                    raise
-                on_retry(error, pause)
-                self._world.sleep(pause)
-                attempt += 1
+        """Send `packed` until there is a receipt; to storage, if it is big and the server offers that."""
+        return persist(
+            self._world,
+            timeout_seconds,
+            lambda deadline: self._submit_once(packed, deadline, on_bytes),
+            on_retry,
+        )
 
     def _submit_once(self, packed: Packed, deadline: float, on_bytes: OnBytes) -> Receipt:
+        if packed.size_bytes >= GRANT_BYTES and self._storage_failures < MAX_STORAGE_FAILURES:
+            receipt = self._submit_by_grant(packed, deadline, on_bytes)
+            if receipt is not None:
+                return receipt
         headers = {
+            **self._authorization(),
             "Content-Type": "application/octet-stream",
             "Content-Length": str(packed.size_bytes),
             "Runfeed-Digest": f"sha256={packed.sha256}",
         }
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
         params = {
             "project": packed.project,
             "format": packed.format,
             "media_type": packed.media_type,
             "context": msgspec.json.encode(packed.context).decode(),
         }
-        body = _counted(packed, on_bytes)
+        body = _counted(packed.pieces(), partial(_told, on_bytes, packed, 0))
         answer = self._exchange(
             "POST", "/api/v1/submissions", deadline=deadline, params=params, headers=headers, content=body
         )
-        receipt = self._decoded(answer, Receipt, "a receipt")
+        return self._checked(self._decoded(answer, Receipt, "a receipt"), packed)
+
+    def _submit_by_grant(self, packed: Packed, deadline: float, on_bytes: OnBytes) -> Receipt | None:
+        """Send the file to storage by links; None if that is not offered, or storage is out of reach from here."""
+        wanted = {
+            "sha256": packed.sha256,
+            "size_bytes": packed.size_bytes,
+            "submission": {
+                "project": packed.project,
+                "format": packed.format,
+                "media_type": packed.media_type,
+                "context": packed.context,
+            },
+        }
+        headers = {**self._authorization(), "Content-Type": "application/json"}
+        try:
+            answer = self._exchange(
+                "POST", "/api/v1/uploads", deadline=deadline, headers=headers, content=msgspec.json.encode(wanted)
+            )
+        except Refused as error:
+            if error.status not in (404, 405):
+                raise
+            self._storage_failures = MAX_STORAGE_FAILURES
+            return None
+        upload = self._decoded(answer, Upload, "links for an upload")
+        if upload.receipt is not None:
+            return self._checked(upload.receipt, packed)
+        sent = packed.size_bytes - sum(piece.size_bytes for piece in upload.pieces)
+        try:
+            for piece in upload.pieces:
+                self._put(packed, piece, partial(_told, on_bytes, packed, sent))
+                sent += piece.size_bytes
+        except OutOfReach:
+            self._storage_failures = MAX_STORAGE_FAILURES
+            return None
+        except Unavailable:
+            self._storage_failures += 1
+            raise
+        return self._completed(packed, upload)
+
+    def _completed(self, packed: Packed, upload: Upload) -> Receipt | None:
+        """The receipt for what storage has; None if that is not what was sent. However long the sending took."""
+        if not upload.complete.startswith("/"):  # it is asked with the token, so it must be the same server
+            raise Refused(self.url, "a path of this server", repr(upload.complete[:80]), status=200)
+        try:
+            answer = self._exchange("POST", upload.complete, headers=self._authorization())
+        except Refused as error:
+            if error.status in (404, 409):  # a part is missing, or all of it: asking again tells what to send
+                raise Busy(str(error)) from error
+            if error.where != "file":
+                raise
+            self._storage_failures = MAX_STORAGE_FAILURES
+            return None
+        return self._checked(self._decoded(answer, Receipt, "a receipt"), packed)
+
+    def _put(self, packed: Packed, piece: Piece, on_sent: Callable[[int], None]) -> None:
+        """Send one piece to storage, which is another server: it gets the link, never the token."""
+        headers = {**piece.headers, "Content-Length": str(piece.size_bytes)}
+        body = _counted(packed.pieces(piece.start, piece.size_bytes), on_sent)
+        where = urlsplit(piece.url).netloc
+        try:
+            with self._opened(piece.url) as storage:
+                status = storage.put(piece.url, headers=headers, content=body).status_code
+        except (self._httpx.ConnectError, self._httpx.ConnectTimeout, self._httpx.InvalidURL) as error:
+            raise OutOfReach(f"storage {where}: {error or type(error).__name__}") from error
+        except self._httpx.RequestError as error:
+            raise Unreachable(f"storage {where}: {error or type(error).__name__}") from error
+        if status == 412 or 200 <= status < 300:  # 412: an earlier attempt was there already
+            return
+        if status in (408, 429) or status >= 500:
+            raise Busy(f"storage {where}: HTTP {status}")
+        raise OutOfReach(f"storage {where}: HTTP {status}")
+
+    def _checked(self, receipt: Receipt, packed: Packed) -> Receipt:
         if receipt.sha256 != packed.sha256 or receipt.size_bytes != packed.size_bytes:
             raise Refused(self.url, f"a receipt for sha256 {packed.sha256}", receipt.sha256, status=200)
         return receipt
+
+    def _authorization(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token}"} if self._token else {}
 
     def status(self, submission_id: str, deadline: float | None = None) -> SubmissionStatus:
         """Where a submission stands. Refused 404 if the server does not know it."""
@@ -300,13 +368,17 @@ class Server:
             ) from error
 
 
-def _counted(packed: Packed, on_bytes: OnBytes) -> Iterator[bytes]:
+def _told(on_bytes: OnBytes, packed: Packed, before: int, sent: int) -> None:
+    on_bytes(packed, before + sent)
+
+
+def _counted(pieces: Iterator[bytes], on_sent: Callable[[int], None]) -> Iterator[bytes]:
     sent = 0
-    on_bytes(packed, 0)
-    for piece in packed.pieces():
+    on_sent(0)
+    for piece in pieces:
         yield piece
         sent += len(piece)
-        on_bytes(packed, sent)
+        on_sent(sent)
 
 
 # --- many files ---
@@ -314,18 +386,25 @@ def _counted(packed: Packed, on_bytes: OnBytes) -> Iterator[bytes]:
 
 @dataclass(frozen=True)
 class Delivery:
-    """What came of sending one file: a receipt, or an error and perhaps its place in the spool."""
+    """What came of sending one file: a receipt, a place in the inbox, or an error and perhaps a place in the spool."""
 
     packed: Packed
     receipt: Receipt | None = None
+    dropped: Dropped | None = None
     error: Exception | None = None
     spooled: Item | None = None
     refused: Path | None = None
     """Where an item of the spool was moved that the server refused for good."""
 
 
+def _arrived(packed: Packed, answer: Receipt | Dropped) -> Delivery:
+    if isinstance(answer, Dropped):
+        return Delivery(packed, dropped=answer)
+    return Delivery(packed, receipt=answer)
+
+
 def deliver(
-    server: Server,
+    server: Target,
     files: Collection[Packed],
     timeout_seconds: float,
     *,
@@ -353,7 +432,7 @@ def deliver(
         except (Refused, OSError) as error:
             yield Delivery(packed, error=error)
         else:
-            yield Delivery(packed, receipt=receipt)
+            yield _arrived(packed, receipt)
 
 
 def _kept(packed: Packed, to: str, error: Unavailable, spool: Spool | None, now: datetime) -> Delivery:
@@ -366,7 +445,7 @@ def _kept(packed: Packed, to: str, error: Unavailable, spool: Spool | None, now:
 
 
 def flush_spool(
-    server: Server,
+    server: Target,
     spool: Spool,
     timeout_seconds: float,
     *,
@@ -396,4 +475,4 @@ def flush_spool(
             return
         else:
             spool.remove(item.key)
-            yield Delivery(item.packed, receipt=receipt)
+            yield _arrived(item.packed, receipt)

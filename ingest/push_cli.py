@@ -38,14 +38,17 @@ from ingest.push import (
     UNFINISHED,
     Delivery,
     Server,
+    Target,
     checked_token,
     checked_url,
     deliver,
     exit_status,
     flush_spool,
     is_loopback,
+    trusted,
     worst,
 )
+from ingest.push_drop import DropBox, is_drop_url
 from ingest.push_screen import Screen
 from ingest.push_text import plain
 from ingest.spool import Spool, spool_folder
@@ -63,7 +66,10 @@ class Order:
     """What one `runfeed push` was asked to do, checked."""
 
     to: str
+    box: DropBox | None
+    """The inbox to drop into, if `to` is none of a server."""
     token: str
+    ca: Path | None
     wait: bool
     timeout_seconds: float
     spool: Spool
@@ -86,6 +92,14 @@ class PairType(click.ParamType[tuple[str, str]]):
         return name.strip(), text.strip()
 
 
+_CA = click.option(
+    "--ca",
+    envvar="RUNFEED_CA",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="PEM file of the only authorities that may vouch for the server.  [default: the machine's]",
+)
+
+
 @click.command()
 @click.argument("files", metavar="[FILE]...", nargs=-1)
 @click.option("--project", envvar="RUNFEED_PROJECT", help="Default: the git repository's name, else 'default'.")
@@ -102,7 +116,11 @@ class PairType(click.ParamType[tuple[str, str]]):
 @click.option("--run-group", default="", metavar="KEY", help="The key that all chunks of the run share.")
 @click.option("--supersedes", default="", metavar="ID", help="The submission that this one replaces.")
 @click.option("--without", type=click.Choice(PARTS), multiple=True, help="Do not look for this.")
-@click.option("--to", envvar="RUNFEED_URL", default=DEFAULT_URL, show_default=True, metavar="URL", help="The server.")
+@click.option("--to", envvar="RUNFEED_URL", default=DEFAULT_URL, show_default=True, metavar="URL",
+              help="The server, or s3://BUCKET[/PREFIX] to drop files into its inbox.")  # fmt: skip
+@click.option("--runner", envvar="RUNFEED_RUNNER", default="", metavar="NAME",
+              help="With s3://: whose folder of the inbox.")  # fmt: skip
+@_CA
 @click.option(
     "--token-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -131,6 +149,8 @@ def push(
     supersedes: str,
     without: tuple[str, ...],
     to: str,
+    runner: str,
+    ca: Path | None,
     token_file: Path | None,
     wait: bool,
     timeout: float,
@@ -152,6 +172,7 @@ def push(
       runfeed push result.json --project demo --benchmark c-ray
       runfeed push results.json --environment rack-3 --label build=release
       runfeed push part1.json --chunk 1/4 --run-group "$CI_PIPELINE_ID"
+      runfeed push results.json --to s3://results-private --runner rack-3
       runfeed push --dry-run results.json
       runfeed push --flush
 
@@ -166,6 +187,8 @@ def push(
       2  not delivered
     """
     screen = Screen()
+    if wait and is_drop_url(to):
+        raise click.UsageError("--wait: what is dropped into an inbox has no receipt to wait for")
     if not files and not flush:
         raise click.UsageError("give a FILE, or - for standard input, or --flush")
     if benchmark:
@@ -175,9 +198,13 @@ def push(
     try:
         if benchmark and not parse_benchmark_format(format_):
             raise Refused("--benchmark", "a benchmark's name, or NAME@VERSION", repr(benchmark[:80]))
+        trusted(ca)
+        box = DropBox(to, runner, os.environ, ca=ca) if is_drop_url(to) else None
         order = Order(
-            to=checked_url(to),
+            to=box.url if box else checked_url(to),
+            box=box,
             token=_token(token_file),
+            ca=ca,
             wait=wait,
             timeout_seconds=timeout,
             spool=Spool(spool_folder(os.environ)),
@@ -228,8 +255,9 @@ def push(
 @click.command()
 @click.argument("submission", metavar="[ID]", default="")
 @click.option("--to", envvar="RUNFEED_URL", default=DEFAULT_URL, show_default=True, metavar="URL", help="The server.")
+@_CA
 @click.option("--json", "as_json", is_flag=True, help="Print the server's JSON.")
-def status(submission: str, to: str, as_json: bool) -> None:
+def status(submission: str, to: str, ca: Path | None, as_json: bool) -> None:
     """Say where a submission stands, or how the whole system does.
 
     ID is a submission's id or the address of its page, both on its receipt.
@@ -253,7 +281,7 @@ def status(submission: str, to: str, as_json: bool) -> None:
     except Refused as error:
         raise click.UsageError(plain(error)) from error
     try:
-        with Server(url) as server:
+        with Server(url, ca=ca) as server:
             if submission_id:
                 found = server.status(submission_id, server.deadline(_STATUS_SECONDS))
                 _show_status(screen, found, as_json)
@@ -350,12 +378,10 @@ def _show(screen: Screen, packed: Sequence[Packed], origin: Origin, to: str) -> 
 
 def _send(screen: Screen, order: Order, packed: Sequence[Packed]) -> int:
     """Deliver the files, then what waits in the spool, then wait: the exit status."""
-    with Server(order.to, token=order.token) as server:
-        deliveries = _deliver(screen, order, server, packed)
-        delivered = any(delivery.receipt for delivery in deliveries)
-        flushed = _flush(screen, order, server) if order.flush or delivered else []
-        if order.flush:
-            deliveries += flushed
+    if order.box:
+        return worst([_conclude(screen, order, order.box, one, {}) for one in _sent(screen, order, order.box, packed)])
+    with Server(order.to, token=order.token, ca=order.ca) as server:
+        deliveries = _sent(screen, order, server, packed)
         states: dict[str, SubmissionStatus] = {}
         if order.wait:
             try:
@@ -366,10 +392,18 @@ def _send(screen: Screen, order: Order, packed: Sequence[Packed]) -> int:
         return worst([_conclude(screen, order, server, delivery, states) for delivery in deliveries])
 
 
-def _deliver(screen: Screen, order: Order, server: Server, packed: Sequence[Packed]) -> list[Delivery]:
+def _sent(screen: Screen, order: Order, target: Target, packed: Sequence[Packed]) -> list[Delivery]:
+    """What came of the files, and with --flush of what waited."""
+    deliveries = _deliver(screen, order, target, packed)
+    delivered = any(delivery.receipt or delivery.dropped for delivery in deliveries)
+    flushed = _flush(screen, order, target) if order.flush or delivered else []
+    return deliveries + flushed if order.flush else deliveries
+
+
+def _deliver(screen: Screen, order: Order, target: Target, packed: Sequence[Packed]) -> list[Delivery]:
     spool = order.spool if order.may_spool else None
     coming = deliver(
-        server,
+        target,
         packed,
         order.timeout_seconds,
         spool=spool,
@@ -377,31 +411,31 @@ def _deliver(screen: Screen, order: Order, server: Server, packed: Sequence[Pack
         on_bytes=screen.sent,
         on_retry=screen.retry,
     )
-    return list(_printed(screen, order, server, coming))
+    return list(_printed(screen, order, target, coming))
 
 
-def _flush(screen: Screen, order: Order, server: Server) -> list[Delivery]:
+def _flush(screen: Screen, order: Order, target: Target) -> list[Delivery]:
     """What waited in the spool. Without --flush it costs this push no patience, and its fate is told but not counted:
     it is another push's result."""
     coming = flush_spool(
-        server,
+        target,
         order.spool,
         order.timeout_seconds if order.flush else 0.0,
         on_bytes=screen.sent,
         on_retry=screen.retry,
         on_damaged=lambda place, reason: screen.note(f"damaged in the spool, now in {place}: {plain(reason)}"),
     )
-    flushed = list(_printed(screen, order, server, coming, "from the spool: "))
-    elsewhere = sum(item.to != order.to for item in order.spool.items())
+    flushed = list(_printed(screen, order, target, coming, "from the spool: "))
+    elsewhere = sum(item.to != target.url for item in order.spool.items())
     if elsewhere and order.flush:
         screen.note(f"{elsewhere} more in the spool for other servers; --to URL chooses one")
     if order.flush and not flushed:
-        screen.note(f"nothing waits in the spool for {order.to}")
+        screen.note(f"nothing waits in the spool for {target.url}")
     return flushed
 
 
 def _printed(
-    screen: Screen, order: Order, server: Server, coming: Iterator[Delivery], prefix: str = ""
+    screen: Screen, order: Order, target: Target, coming: Iterator[Delivery], prefix: str = ""
 ) -> Iterator[Delivery]:
     """Each delivery as it comes: to people at once, to programs (--json) at the end, with its state."""
     while True:
@@ -409,9 +443,9 @@ def _printed(
             delivery = next(coming, None)
         if delivery is None:
             return
-        lines = push_text.delivery_lines(delivery, _page(server, delivery))
+        lines = push_text.delivery_lines(delivery, _page(target, delivery))
         first, *rest = (f"{prefix}{line}" if number == 0 else line for number, line in enumerate(lines))
-        if delivery.receipt and not order.as_json and (order.flush or not prefix):
+        if (delivery.receipt or delivery.dropped) and not order.as_json and (order.flush or not prefix):
             screen.result([first, *rest])
         else:
             for line in (first, *rest):
@@ -420,19 +454,19 @@ def _printed(
 
 
 def _conclude(
-    screen: Screen, order: Order, server: Server, delivery: Delivery, states: dict[str, SubmissionStatus]
+    screen: Screen, order: Order, target: Target, delivery: Delivery, states: dict[str, SubmissionStatus]
 ) -> int:
     """The exit status of one delivery, after printing its state if there was to be one."""
     receipt = delivery.receipt
     status = states.get(receipt.id) if receipt else None
-    if not receipt:
+    if not receipt and not delivery.dropped:
         result = NOT_DELIVERED
     elif not order.wait:
         result = DELIVERED
     else:
         result = exit_status(status.state) if status else UNFINISHED
     if order.as_json:
-        page = _page(server, delivery)
+        page = _page(target, delivery)
         screen.json(
             push_text.delivery_json(
                 delivery, to=order.to, page=page, status=status, exit_status=result, spool_folder=order.spool.folder
@@ -446,8 +480,8 @@ def _conclude(
     return result
 
 
-def _page(server: Server, delivery: Delivery) -> str:
-    return server.absolute(delivery.receipt.page) if delivery.receipt else ""
+def _page(target: Target, delivery: Delivery) -> str:
+    return target.absolute(delivery.receipt.page) if delivery.receipt and isinstance(target, Server) else ""
 
 
 def _token(token_file: Path | None) -> str:

@@ -79,6 +79,10 @@ def delivery_lines(delivery: Delivery, page: str) -> Iterator[str]:
         yield f"{_INDENT}page  {plain(page)}"
         yield f"{_INDENT}id    {plain(receipt.id)}"
         return
+    if delivery.dropped:
+        yield f"{name}: dropped into the inbox"
+        yield f"{_INDENT}at    {plain(delivery.dropped.url)}"
+        return
     yield f"{name}: not delivered: {plain(delivery.error)}"
     if delivery.spooled:
         yield f"{_INDENT}It is kept in the spool and goes with the next push, or with: runfeed push --flush"
@@ -134,9 +138,9 @@ def packed_json(packed: Packed, to: str) -> bytes:
 def delivery_json(
     delivery: Delivery, *, to: str, page: str, status: SubmissionStatus | None, exit_status: int, spool_folder: Path
 ) -> bytes:
-    """What came of one file, as one line of JSON: `status` is created, known, spooled, refused or failed."""
+    """What came of one file, as one line of JSON: `status` is created, known, dropped, spooled, refused or failed."""
     spooled = delivery.spooled
-    outcome = "spooled" if spooled else "refused" if delivery.refused else "failed"
+    outcome = "dropped" if delivery.dropped else "spooled" if spooled else "refused" if delivery.refused else "failed"
     return msgspec.json.encode(
         {
             "file": delivery.packed.name,
@@ -147,6 +151,7 @@ def delivery_json(
             "exit_status": exit_status,
             "receipt": delivery.receipt,
             "page": page,
+            "dropped": delivery.dropped.url if delivery.dropped else "",
             "submission": status,
             "error": plain(delivery.error) if delivery.error else "",
             "kept": str(spool_folder / spooled.key if spooled else delivery.refused or ""),

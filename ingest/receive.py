@@ -55,16 +55,19 @@ def _too_slow(found: str) -> Refused:
 
 
 class Received:
-    """What has come of one upload: in memory while little, then in a file of the spool, which goes with the context."""
+    """What has come of one upload: in memory while little, then in a file of the spool, which goes with the context.
 
-    def __init__(self, spool: Path, limit: int) -> None:
+    Without a spool nothing is kept but size, digest and encoding, of bytes that are in storage already.
+    """
+
+    def __init__(self, spool: Path | None, limit: int) -> None:
         self.size_bytes = 0
         self._limit = limit
         self._hash = hashlib.sha256()
         self._start = b""
         self._memory = bytearray()
         self._file: IO[bytes] | None = None
-        self._path = spool / f"upload-{secrets.token_hex(12)}"
+        self._spool = spool
 
     async def __aenter__(self) -> "Received":
         return self
@@ -72,7 +75,7 @@ class Received:
     async def __aexit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
-            self._path.unlink(missing_ok=True)
+            Path(self._file.name).unlink(missing_ok=True)
 
     async def add(self, piece: bytes) -> None:
         """Take one more piece; Refused 413 if that is too much, StorageFull if the spool cannot take it."""
@@ -81,19 +84,22 @@ class Received:
         if len(self._start) < 4:
             self._start += piece[:4]
         self._hash.update(piece)
+        if self._spool is None:
+            return
         self._memory += piece
         if len(self._memory) > IN_MEMORY_BYTES:
-            await anyio.to_thread.run_sync(self._write)
+            await anyio.to_thread.run_sync(self._write, self._spool)
 
     def check_size(self, limit: int) -> None:
         """Refused 413 if there is more than `limit`."""
         if self.size_bytes > limit:
             raise Refused("body", f"at most {limit:,} bytes", "more", status=413)
 
-    def _write(self) -> None:
+    def _write(self, spool: Path) -> None:
         try:
             if self._file is None:
-                self._file = open(self._path, "xb")  # noqa: SIM115 - closed by __aexit__
+                path = spool / f"upload-{secrets.token_hex(12)}"
+                self._file = open(path, "xb")  # noqa: SIM115 - closed by __aexit__
             self._file.write(self._memory)
         except OSError as error:
             raise StorageFull(f"the spool cannot take the upload: {error}") from error
@@ -112,8 +118,8 @@ class Received:
 
     def body(self) -> bytes | Path:
         """All bytes, or the file that holds them; nobody writes to it any more."""
-        if self._file is None:
+        if self._file is None or self._spool is None:
             return bytes(self._memory)
-        self._write()
+        self._write(self._spool)
         self._file.flush()
-        return self._path
+        return Path(self._file.name)

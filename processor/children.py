@@ -11,7 +11,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -36,6 +37,9 @@ _PASSED_ON = ("PATH", "LANG", "TMPDIR")
 
 _WALL_FACTOR = 4
 """How much longer than its own computing a task may take: others want the cores too."""
+
+Observe = Callable[[float, str], None]
+"""Is told of each task: how many seconds a child had it, and why that cost the child its life, or nothing."""
 
 
 class ChildLost(RunfeedError):
@@ -68,9 +72,10 @@ class _Child:
 class Children:
     """Implements Workers with `count` processes, each limited to `memory_bytes`."""
 
-    def __init__(self, count: int, memory_bytes: int) -> None:
+    def __init__(self, count: int, memory_bytes: int, observe: Observe = lambda _seconds, _lost: None) -> None:
         self.count = count
         self._memory_bytes = memory_bytes
+        self._observe = observe
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="child")
         self._idle: queue.LifoQueue[_Child | None] = queue.LifoQueue()
         for _ in range(count):
@@ -81,10 +86,10 @@ class Children:
         self._answers = msgspec.msgpack.Decoder(Answer)
 
     @classmethod
-    def of(cls, settings: Settings) -> "Children":
+    def of(cls, settings: Settings, observe: Observe = lambda _seconds, _lost: None) -> "Children":
         """As many and as large as the settings say."""
         count = settings.worker_processes or min(os.cpu_count() or 1, _MOST)
-        return cls(count, settings.transform_memory_mib << 20)
+        return cls(count, settings.transform_memory_mib << 20, observe)
 
     def __enter__(self) -> Self:
         self.start()
@@ -123,6 +128,7 @@ class Children:
         child = self._idle.get()
         try:
             child = child or self._start()
+            began = time.monotonic()
             with self._doing(child):
                 answer = self._ask(child, Order(task=task, cpu_seconds=cpu_seconds))
             if answer.exhausted or answer.peak_bytes > _GROWN_BYTES:
@@ -132,13 +138,16 @@ class Children:
             child = None
             if self._stopping:
                 raise Stopping from lost
+            self._observe(time.monotonic() - began, str(lost))
             raise
         finally:
             self._idle.put(child)
         if answer.unavailable:
             raise Unavailable(answer.unavailable)
+        exhausted = f"it needs more memory than {self._memory_bytes >> 20:,} MiB"
+        self._observe(time.monotonic() - began, exhausted if answer.exhausted else "")
         if answer.exhausted or answer.done is None:
-            raise ChildLost(f"it needs more memory than {self._memory_bytes >> 20:,} MiB")
+            raise ChildLost(exhausted)
         return answer.done
 
     @contextlib.contextmanager

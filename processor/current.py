@@ -1,13 +1,13 @@
 """Work on the lake version that serves: dispatch its batches, announce their outcomes; follow a switch to another."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from feed.announceable import describe_outcome
 from feed.announcer import Announcer
 from feed.log import LogReader
 from infra.bucket import Buckets
-from processor.dispatcher import Dispatcher, Send
+from processor.dispatcher import REDELIVER_AFTER, Dispatcher, Held, Send
 from processor.lake import current_lake, sweep_parts
 from schemas import keys
 
@@ -23,12 +23,16 @@ class CurrentLake:
         *,
         clock: Callable[[], datetime],
         threads: int,
+        redeliver_after: timedelta = REDELIVER_AFTER,
+        held: Held = lambda: None,
     ) -> None:
         self._buckets = buckets
         self._reader_of = reader_of
         self._send = send
         self._clock = clock
         self._threads = threads
+        self._redeliver_after = redeliver_after
+        self._held = held
         self._dispatcher: tuple[int, Dispatcher] | None = None
         self._announcer: tuple[int, Announcer] | None = None
 
@@ -38,9 +42,23 @@ class CurrentLake:
         if self._dispatcher is None or self._dispatcher[0] != version:
             submissions = self._reader_of(keys.SUBMISSIONS_LOG)
             outcomes = self._reader_of(keys.outcomes_log(version))
-            dispatcher = Dispatcher(self._buckets, submissions, outcomes, self._send, version, clock=self._clock)
+            dispatcher = Dispatcher(
+                self._buckets,
+                submissions,
+                outcomes,
+                self._send,
+                version,
+                clock=self._clock,
+                redeliver_after=self._redeliver_after,
+                held=self._held,
+            )
             self._dispatcher = version, dispatcher
         return self._dispatcher[1].step()
+
+    def stand_by(self) -> int:
+        """Another dispatches: forget what we sent, and begin at the checkpoint when it is our turn again. 0."""
+        self._dispatcher = None
+        return 0
 
     def announce(self) -> int:
         """A commit to the outcomes log; the number of outcomes announced."""

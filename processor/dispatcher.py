@@ -1,11 +1,12 @@
 """Follows the submissions log and sends each batch to the workers until it has an outcome.
 
 The queue may lose a message and the process may die: what is sent is only remembered, what is *done* is read from the
-outcomes log. A checkpoint in the private bucket says up to which seq everything is done, so a restart need not
-begin at 1.
+outcomes log. A queue that others share can say what it holds: what was sent and is not there is sent again within
+seconds, so it may be emptied at any time. What is there all too long is sent again as well. A checkpoint in the private
+bucket says up to which seq everything is done, so a restart need not begin at 1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -22,6 +23,12 @@ MAX_IN_FLIGHT = 64
 """Batches sent and not yet done; more wait in the log."""
 
 REDELIVER_AFTER = timedelta(minutes=10)
+"""Unless the settings say otherwise."""
+
+LOST_AFTER = timedelta(seconds=3)
+"""A batch sent so long ago that the queue does not hold is lost, or about to be done. Each time it waits twice as long:
+one that fails at once, for a bug of ours, keeps nobody busy."""
+
 CHECKPOINT_EVERY = timedelta(seconds=5)
 
 
@@ -31,10 +38,15 @@ class Send(Protocol):
     def __call__(self, lake_version: int, first: int, last: int, *, redelivered: bool) -> None: ...
 
 
+Held = Callable[[], Collection[tuple[int, int]] | None]
+"""(lake version, first) of each batch that the queue holds, waiting or under way; None if it cannot say."""
+
+
 @dataclass
 class _Sent:
     last: int
     at: datetime
+    losses: int = 0
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +68,8 @@ class Dispatcher:
         lake_version: int,
         *,
         clock: Callable[[], datetime],
+        redeliver_after: timedelta = REDELIVER_AFTER,
+        held: Held = lambda: None,
     ) -> None:
         self._buckets = buckets
         self._submissions = submissions
@@ -63,12 +77,15 @@ class Dispatcher:
         self._send = send
         self._lake_version = lake_version
         self._clock = clock
+        self._redeliver_after = redeliver_after
+        self._held = held
         self._written = read_checkpoint(buckets.private, lake_version)
         self._written_at = clock()
         self._sent_through = self._written
         # Batches announced before we started may have been sent by somebody before us.
         self._old_through = submissions.last_seq()
         self._in_flight: dict[int, _Sent] = {}
+        self._asked_at = clock()
         self._outcomes_seen = outcomes.last_seq()
 
     def step(self) -> int:
@@ -87,6 +104,7 @@ class Dispatcher:
 
     def _send_new(self, now: datetime) -> int:
         count = 0
+        held: Collection[tuple[int, int]] | None = None
         while len(self._in_flight) < MAX_IN_FLIGHT:
             entries = self._submissions.entries_after(self._sent_through)
             if not entries:
@@ -97,24 +115,38 @@ class Dispatcher:
             if old and (through := done_through(self._buckets.public, self._lake_version, first)):
                 self._sent_through = through
                 continue
-            self._send(self._lake_version, first, last, redelivered=old)
+            if old and held is None:
+                held = self._held() or ()
+            if not old or (self._lake_version, first) not in (held or ()):
+                self._send(self._lake_version, first, last, redelivered=old)
+                count += 1
             self._in_flight[first] = _Sent(last, now)
             self._sent_through = last
-            count += 1
         return count
 
     def _send_again(self, now: datetime) -> int:
+        lost = self._lost(now)
         count = 0
         for first, sent in list(self._in_flight.items()):
-            if now - sent.at < REDELIVER_AFTER:
+            if first not in lost and now - sent.at < self._redeliver_after:
                 continue
             if has_outcome(self._buckets.public, self._lake_version, first):
                 del self._in_flight[first]
                 continue
             self._send(self._lake_version, first, sent.last, redelivered=True)
             sent.at = now
+            sent.losses += first in lost
             count += 1
         return count
+
+    def _lost(self, now: datetime) -> set[int]:
+        """The batches that should be on the queue and are not. The queue is asked now and then, when it matters."""
+        due = {first for first, sent in self._in_flight.items() if now - sent.at >= LOST_AFTER * 2**sent.losses}
+        if not due or now - self._asked_at < LOST_AFTER / 2:
+            return set()
+        self._asked_at = now
+        held = self._held()
+        return set() if held is None else {first for first in due if (self._lake_version, first) not in held}
 
     def _write_checkpoint(self, now: datetime) -> None:
         done = min(self._in_flight, default=self._sent_through + 1) - 1

@@ -6,6 +6,7 @@ revision only the first is created.
 
 import contextlib
 import hashlib
+from collections.abc import Iterator
 from datetime import datetime
 
 import msgspec
@@ -42,11 +43,11 @@ def publish_outcome(buckets: Buckets, lake_version: int, outcome: Outcome) -> bo
     return True
 
 
-def sweep_parts(public: Bucket, lake_version: int, now: datetime) -> int:
-    """Remove parts older than a week that no outcome names: of batches whose commit somebody else won.
+def unnamed_parts(public: Bucket, lake_version: int) -> Iterator[str]:
+    """Parts that no outcome names: of batches whose commit somebody else won.
 
-    Parts of a batch without any outcome stay, however old: its next delivery makes the same ones and may find them
-    there in the moment in which we would remove them.
+    Parts of a batch without any outcome are left out, however old: its next delivery makes the same ones and may find
+    them there in the moment in which one would remove them.
     """
     named: set[str] = set()
     committed: set[int] = set()
@@ -54,17 +55,18 @@ def sweep_parts(public: Bucket, lake_version: int, now: datetime) -> int:
         outcome = msgspec.json.decode(public.read(key), type=Outcome)
         named.update(part.key for part in outcome.parts)
         committed.add(outcome.first)
-    unnamed = [
-        key
-        for table in TABLES
-        for key in public.list(f"lake/v{lake_version}/{table}/")
-        if key not in named
-        and (part := keys.parse_part(key)) is not None
-        and part.first in committed
-        and now - public.head(key).modified > SWEEP_AGE
-    ]
-    public.delete(*unnamed)
-    return len(unnamed)
+    for table in TABLES:
+        for key in public.list(f"lake/v{lake_version}/{table}/"):
+            part = keys.parse_part(key)
+            if part is not None and key not in named and part.first in committed:
+                yield key
+
+
+def sweep_parts(public: Bucket, lake_version: int, now: datetime) -> int:
+    """Remove parts older than a week that no outcome names."""
+    found = [key for key in unnamed_parts(public, lake_version) if now - public.head(key).modified > SWEEP_AGE]
+    public.delete(*found)
+    return len(found)
 
 
 def done_through(public: Bucket, lake_version: int, first: int) -> int:
@@ -88,10 +90,37 @@ def has_outcome(public: Bucket, lake_version: int, first: int) -> bool:
     return True
 
 
+def newest_outcome(public: Bucket, lake_version: int) -> Outcome | None:
+    """The outcome of the last batch that has one."""
+    newest = ""
+    for newest in public.list(f"lake/v{lake_version}/outcomes/"):  # noqa: B007 - the last one counts
+        pass
+    return msgspec.json.decode(public.read(newest), type=Outcome) if newest else None
+
+
 def current_lake(public: Bucket) -> tuple[int, str | None]:
     """The lake version that serves, and the etag to swap it by (None: version 1, never switched)."""
+    record, etag = read_current_lake(public)
+    return record.version, etag
+
+
+def read_current_lake(public: Bucket) -> tuple[LakeVersion, str | None]:
+    """What says which lake version serves, and its etag (None: version 1, never switched)."""
     try:
         body, etag = public.read_versioned(keys.CURRENT_LAKE)
     except FileNotFoundError:
-        return 1, None
-    return msgspec.json.decode(body, type=LakeVersion).version, etag
+        return LakeVersion(), None
+    return msgspec.json.decode(body, type=LakeVersion), etag
+
+
+def serve_lake(public: Bucket, version: int, served: LakeVersion, etag: str | None) -> None:
+    """Let `version` serve instead of the one that `served`; SwapLost if another has been let serve since."""
+    record = LakeVersion(version=version, previous=served.version)
+    public.swap(keys.CURRENT_LAKE, msgspec.json.encode(record), etag=etag)
+
+
+def lake_versions(public: Bucket) -> list[int]:
+    """Those that are there, ascending: that have a log of outcomes, or serve. One that is being removed has none."""
+    logs = {key.split("/")[1] for key in public.list("feeds/outcomes-v") if key.endswith("/current.atom")}
+    found = {int(log.removeprefix(keys.outcomes_log(0)[:-1])) for log in logs}
+    return sorted(found | {current_lake(public)[0]})

@@ -1,6 +1,7 @@
 """A part: rows of one table as a Parquet file, ready to be written into the lake. Pure: same rows, same bytes."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -32,22 +33,22 @@ def make_parts(batches: Mapping[str, Sequence[pa.RecordBatch]]) -> list[Part]:
 
 
 def parquet_bytes(table: str, batches: Sequence[pa.RecordBatch]) -> bytes:
-    """One table's rows as a zstd Parquet file.
+    """One table's rows as a Parquet file."""
+    rows = pa.Table.from_batches(batches, schema=TABLES[table]).unify_dictionaries()
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink, row_group_size=ROW_GROUP_ROWS, **parquet_options(table, _PRUNED_BY))
+    return bytes(sink.getvalue())
 
-    Text that repeats is dictionary-encoded; other text as what differs from the text before it, since neighbours are
-    alike. Only columns that queries prune by have statistics.
+
+def parquet_options(table: str, pruned_by: Sequence[str]) -> dict[str, Any]:
+    """How `table` is written: zstd, repeating text dictionary-encoded, other text as what differs from the text before
+    it, since neighbours are alike. Only columns that queries prune by have statistics.
     """
     schema = TABLES[table]
-    rows = pa.Table.from_batches(batches, schema=schema).unify_dictionaries()
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        rows,
-        sink,
-        compression="zstd",
-        row_group_size=ROW_GROUP_ROWS,
-        write_page_index=False,
-        use_dictionary=["seq", *(field.name for field in schema if pa.types.is_dictionary(field.type))],
-        column_encoding={field.name: "DELTA_BYTE_ARRAY" for field in schema if pa.types.is_string(field.type)},
-        write_statistics=[name for name in _PRUNED_BY if name in schema.names],
-    )
-    return bytes(sink.getvalue())
+    return {
+        "compression": "zstd",
+        "write_page_index": False,
+        "use_dictionary": ["seq", *(field.name for field in schema if pa.types.is_dictionary(field.type))],
+        "column_encoding": {field.name: "DELTA_BYTE_ARRAY" for field in schema if pa.types.is_string(field.type)},
+        "write_statistics": [name for name in pruned_by if name in schema.names],
+    }

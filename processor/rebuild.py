@@ -2,8 +2,12 @@
 
 The new version has its own batches (larger, of whole commits), outcomes log and checkpoint. A rebuild that died goes on
 where it was. Dashboards load the new version by themselves once `lake/current.json` names it.
+
+The way back is the same: a version that has served before gets the outcomes that it lacks, then serves again. Its
+batches are single commits, as the dispatcher cut them, since a worker may still have one of them.
 """
 
+import bisect
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,12 +23,12 @@ from feed.announcer import Announcer
 from feed.log import LogReader
 from infra.bucket import Bucket, Buckets
 from processor.batch import Processor
-from processor.dispatcher import write_checkpoint
-from processor.lake import current_lake, done_through
+from processor.dispatcher import read_checkpoint, write_checkpoint
+from processor.lake import current_lake, done_through, read_current_lake, serve_lake
 from processor.transform import TRANSFORM_VERSION
 from schemas import keys
 from schemas.errors import SwapLost
-from schemas.records import Entry, LakeVersion, Outcome, SubmissionOutcome
+from schemas.records import Entry, Outcome, SubmissionOutcome
 from schemas.tables import TABLES
 
 BATCH_ENTRIES = 1000
@@ -55,7 +59,9 @@ class Comparison:
 
 
 class Rebuild:
-    """One rebuild. `replay` may be called again until it returns 0; then `compare`, then `switch`."""
+    """One rebuild, of a new version or of the `version` given. `replay` may be called again until it returns 0; then
+    `compare`, then `switch`.
+    """
 
     def __init__(
         self,
@@ -64,23 +70,33 @@ class Rebuild:
         processor: Processor,
         *,
         clock: Callable[[], datetime],
+        version: int | None = None,
     ) -> None:
         self._buckets = buckets
         self._submissions = reader_of(keys.SUBMISSIONS_LOG)
         self._processor = processor
-        self.old_version, self._etag = current_lake(buckets.public)
-        self.new_version, self.done = self._where_to_go_on()
+        self._served, self._etag = read_current_lake(buckets.public)
+        self.old_version = self._served.version
+        self.new_version = version or self._version_to_go_on_with()
+        has_served = self.new_version < self.old_version or read_checkpoint(buckets.private, self.new_version) > 0
+        self._commits_together = not has_served
+        self._lasts = _lasts(buckets.public, self.new_version)
+        self._firsts = sorted(self._lasts)
+        self.done = 0
+        self._skip_done()
         self._began = self.done + 1
         log = reader_of(keys.outcomes_log(self.new_version))
         self._announcer = Announcer(buckets, log, describe_outcome, clock=clock)
 
     def replay(self, progress: Progress) -> int:
-        """Process what the log holds beyond `done`; the number of batches that was.
+        """Process what the log holds now beyond `done`; the number of batches that was. What arrives meanwhile waits
+        for the next call, or, after the switch, for the dispatcher.
 
         SwapLost if another rebuild has switched meanwhile: from then on others write to the lake.
         """
         count = 0
-        while batch := self._next_batch():
+        target = self._submissions.last_seq()
+        while self.done < target and (batch := self._next_batch()):
             if current_lake(self._buckets.public)[0] != self.old_version:
                 raise SwapLost(f"{keys.CURRENT_LAKE}: expected v{self.old_version}, another rebuild has switched")
             first, last = batch[0].seq, batch[-1].seq
@@ -89,6 +105,7 @@ class Rebuild:
             self._announcer.commit()
             # A rebuild beside this one may have cut the batch elsewhere; what is written counts.
             self.done = done_through(self._buckets.public, self.new_version, first)
+            self._skip_done()
             count += 1
             progress(self.done, self._submissions.last_seq())
         while self._announcer.commit():
@@ -119,27 +136,35 @@ class Rebuild:
     def switch(self) -> None:
         """Let the new version serve; SwapLost if another rebuild was faster."""
         write_checkpoint(self._buckets.private, self.new_version, self.done)
-        record = LakeVersion(version=self.new_version)
-        self._buckets.public.swap(keys.CURRENT_LAKE, msgspec.json.encode(record), etag=self._etag)
+        serve_lake(self._buckets.public, self.new_version, self._served, self._etag)
 
-    def _where_to_go_on(self) -> tuple[int, int]:
-        """The version to build and the last seq of it that is done already: an unfinished one of this transform."""
+    def _version_to_go_on_with(self) -> int:
+        """The version to build: an unfinished one of this transform, or a new one."""
         version = self.old_version + 1
         while True:
-            outcomes = dict(_outcomes(self._buckets.public, version))
-            if all(outcome.transform_version == TRANSFORM_VERSION for outcome in outcomes.values()):
-                return version, max((outcome.last for outcome in outcomes.values()), default=0)
+            outcomes = _outcomes(self._buckets.public, version)
+            if all(outcome.transform_version == TRANSFORM_VERSION for _, outcome in outcomes):
+                return version
             version += 1
+
+    def _skip_done(self) -> None:
+        """Move `done` over the batches that have been there from the beginning."""
+        while last := self._lasts.get(self.done + 1):
+            self.done = last
 
     def _next_batch(self) -> list[Entry]:
         """Whole commits from `done` on, within the bounds; a commit beyond them is a batch of its own."""
         entries = self._submissions.entries_after(self.done, BATCH_ENTRIES)
+        following = bisect.bisect_right(self._firsts, self.done)
+        if following < len(self._firsts):  # a batch that an earlier version's workers finished out of order
+            entries = [entry for entry in entries if entry.seq < self._firsts[following]]
         commits = [list(of_batch) for _, of_batch in groupby(entries, key=lambda entry: entry.batch)]
         if len(commits) > 1 and commits[-1][-1].seq < self._submissions.last_seq():
             commits.pop()  # the listing may have cut it
         batch: list[Entry] = []
         for commit in commits:
-            if batch and sum(entry.size_bytes for entry in batch + commit) > BATCH_BYTES:
+            together = sum(entry.size_bytes for entry in batch + commit) <= BATCH_BYTES and self._commits_together
+            if batch and not together:
                 break
             batch += commit
         return batch
@@ -185,6 +210,11 @@ def _outcomes(public: Bucket, lake_version: int) -> Iterator[tuple[int, Outcome]
         if named := keys.parse_outcome(key):
             _, first, _ = named
             yield first, msgspec.json.decode(public.read(key), type=Outcome)
+
+
+def _lasts(public: Bucket, lake_version: int) -> dict[int, int]:
+    """The last seq of each batch that has an outcome, by its first."""
+    return {first: outcome.last for first, outcome in _outcomes(public, lake_version)}
 
 
 def _facts(outcome: SubmissionOutcome) -> tuple[object, ...]:

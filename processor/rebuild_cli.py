@@ -1,5 +1,6 @@
 """`runfeed rebuild`."""
 
+import math
 import os
 
 import click
@@ -41,23 +42,25 @@ def rebuild(ctx: click.Context, data: str | None, switch_anyway: bool) -> None:
     processor = Processor.of(settings, buckets, reader_of(keys.SUBMISSIONS_LOG), workers, now)
     work = Rebuild(buckets, reader_of, processor, clock=now)
     click.echo(f"Lake v{work.old_version} serves; building v{work.new_version} from entry {work.done + 1}.")
-    _replay(work)
+    replay(work)
     comparison = work.compare()
     _show(comparison, work)
     if not comparison.equal and comparison.same_transform and not switch_anyway:
         click.echo("Not switched: equal transform versions must give equal rows (--switch-anyway overrides).", err=True)
         ctx.exit(1)
-    _replay(work)  # what arrived meanwhile
+    replay(work)  # what arrived meanwhile
     work.switch()
     click.echo(f"Lake v{work.new_version} serves. Dashboards change over when their own file is level.")
 
 
-def _replay(work: Rebuild) -> None:
+def replay(work: Rebuild) -> None:
+    """Until it is level with the log, or gets no closer since results arrive as fast; with a bar on a terminal."""
     columns = TextColumn("replay"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=Console(stderr=True), disable=not os.isatty(2)) as bar:
         task = bar.add_task("replay", total=None)
-        while work.replay(lambda done, total: bar.update(task, completed=done, total=total)):
-            pass
+        before: float = math.inf
+        while 0 < (count := work.replay(lambda done, total: bar.update(task, completed=done, total=total))) < before:
+            before = count
 
 
 def _show(comparison: Comparison, work: Rebuild) -> None:

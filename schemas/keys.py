@@ -9,6 +9,11 @@ Public bucket:
     lake/current.json                                 which lake version serves
     lake/v<N>/<table>/<first>-<last>-<digest16>.parquet   a part
     lake/v<N>/outcomes/<first>/<revision>.json        what came of a batch
+    lake/v<N>/catalog/<generation>.json               which files hold the rows of all outcomes up to some
+    lake/v<N>/catalog/current.json                    the newest of these
+    lake/v<N>/catalog/<table>/<generation>-<digest16>.parquet   rows of many parts, merged for that generation
+    snapshots/v<N>/<layout>/<outcomes seq>-<submissions seq>-<digest16>.duckdb   a dashboard's database, to start from
+    snapshots/v<N>/<layout>/<the same>.json           what it holds; written after it
     projects/<project>.json                           a project's public settings
     benchmarks/<project>/<name>/<version>.json        a benchmark with a schema of its own, as registered
     probe/<nonce>/…                                   written and deleted at start: does S3 write conditionally?
@@ -18,13 +23,21 @@ Private bucket:
     pending/<log>/<lane>/<nonce>-<id>                 a marker: <id> waits to be announced
     attempts/v<N>/<first>/<k>/<seq>                   delivery k of a batch reached this seq
     checkpoints/<name>.json                           how far a follower has come
+    swept/<sha256>                                    a blob that nobody named, kept for a while longer
+    leases/<name>.json                                who of many does what one is enough for
     tokens/<sha256 of the token>.json                 a bearer token, hashed
     projects/<project>.json                           a project's private rules
+    runners/<runner>.json                             whose files in the inbox are taken, and for which projects
+    inbox/<runner>/<any name>                         dropped there by others than us: the one key of any form
+    inbox-refused/<runner>/<digest32>.json            why a version of such an object is not taken
+    uploads/<id>/grant.json                           what may be uploaded by links, as the submission <id> to be
+    uploads/<id>/body                                 the bytes that came by them
 
 Sequence numbers are zero-padded to 12 digits, so that the order of keys is the order of the log. A nonce starts with
 its time, so that the oldest marker of a lane lists first. No key is ever built from unchecked input.
 """
 
+import hashlib
 import re
 import secrets
 from dataclasses import dataclass
@@ -44,6 +57,9 @@ CURRENT_LAKE = "lake/current.json"
 _PAGE = re.compile(r"feeds/([a-z0-9-]+)/(\d{12})-(\d{12})-([0-9a-f]{16})\.atom")
 _PART = re.compile(r"lake/v(\d+)/([a-z_]+)/(\d{12})-(\d{12})-([0-9a-f]{16})\.parquet")
 _OUTCOME = re.compile(r"lake/v(\d+)/outcomes/(\d{12})/(\d{6})\.json")
+_CATALOG = re.compile(r"lake/v(\d+)/catalog/(\d{12})\.json")
+_MERGED = re.compile(r"lake/v(\d+)/catalog/([a-z_]+)/(\d{12})-([0-9a-f]{16})\.parquet")
+_SNAPSHOT = re.compile(r"snapshots/v\d+/\d+\.\d+/\d{12}-\d{12}-[0-9a-f]{16}\.(?:json|duckdb)")
 _BENCHMARK = re.compile(rf"benchmarks/({PROJECT.pattern})/({BENCHMARK.pattern})/(\d{{6}})\.json")
 _BENCHMARK_FORMAT = re.compile(rf"{OWN_SCHEMA}:({BENCHMARK.pattern})(?:@([1-9]\d{{0,5}}))?", re.ASCII)
 _MARKER = re.compile(r"pending/([a-z0-9-]+)/([a-z0-9._-]+)/([0-9a-f]{32})-([0-9a-f-]+)")
@@ -98,6 +114,13 @@ def blob(sha256: str) -> str:
     return f"blobs/{sha256[:2]}/{sha256}"
 
 
+SWEPT = "swept/"
+
+
+def swept_blob(sha256: str) -> str:
+    return f"{SWEPT}{sha256}"
+
+
 def submission(submission_id: str) -> str:
     return f"submissions/{submission_id[:2]}/{submission_id}.json"
 
@@ -108,6 +131,28 @@ def project(name: str) -> str:
 
 def token(token_sha256: str) -> str:
     return f"tokens/{token_sha256}.json"
+
+
+def runner(name: str) -> str:
+    return f"runners/{name}.json"
+
+
+def inbox_refusals(runner: str) -> str:
+    """What the refusals of a runner's objects begin with."""
+    return f"inbox-refused/{runner}/"
+
+
+def inbox_refusal(runner: str, version: str) -> str:
+    """Of one version of an object, whatever its name; `version` tells it from all others."""
+    return f"{inbox_refusals(runner)}{hashlib.sha256(version.encode()).hexdigest()[:32]}.json"
+
+
+def upload_grant(submission_id: str) -> str:
+    return f"uploads/{submission_id}/grant.json"
+
+
+def upload_body(submission_id: str) -> str:
+    return f"uploads/{submission_id}/body"
 
 
 def checkpoint(name: str) -> str:
@@ -251,6 +296,62 @@ def parse_outcome(key: str) -> tuple[int, int, int] | None:
     return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
+def catalog_prefix(lake_version: int, table: str = "") -> str:
+    """Of a lake version's catalogs, or of the files of `table` that were merged for them."""
+    return f"lake/v{lake_version}/catalog/{table}/" if table else f"lake/v{lake_version}/catalog/"
+
+
+def catalog(lake_version: int, generation: int) -> str:
+    return f"{catalog_prefix(lake_version)}{padded(generation)}.json"
+
+
+def current_catalog(lake_version: int) -> str:
+    return f"{catalog_prefix(lake_version)}current.json"
+
+
+def parse_catalog(key: str) -> tuple[int, int] | None:
+    """(lake version, generation) of a catalog's key, or None."""
+    match = _CATALOG.fullmatch(key)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def merged(lake_version: int, table: str, generation: int, digest16: str) -> str:
+    return f"{catalog_prefix(lake_version, table)}{padded(generation)}-{digest16}.parquet"
+
+
+def parse_merged(key: str) -> tuple[int, str, int, str] | None:
+    """(lake version, table, generation, digest16) of a merged file's key, or None."""
+    match = _MERGED.fullmatch(key)
+    return (int(match[1]), match[2], int(match[3]), match[4]) if match else None
+
+
+def lease(name: str) -> str:
+    return f"leases/{name}.json"
+
+
+SNAPSHOTS = "snapshots/"
+
+
+def snapshots_prefix(lake_version: int, layout: str) -> str:
+    return f"{SNAPSHOTS}v{lake_version}/{layout}/"
+
+
+def snapshot(lake_version: int, layout: str, outcomes_seq: int, submissions_seq: int, sha256: str) -> str:
+    """Of a dashboard's database; `layout` says which releases can read it. Later data sorts later."""
+    name = f"{padded(outcomes_seq)}-{padded(submissions_seq)}-{sha256[:16]}"
+    return f"{snapshots_prefix(lake_version, layout)}{name}.duckdb"
+
+
+def snapshot_record(key: str) -> str:
+    """Of the record that says what the snapshot `key` holds."""
+    return key.removesuffix(".duckdb") + ".json"
+
+
+def is_snapshot(key: str) -> bool:
+    """Whether `key` is one of a snapshot or of its record."""
+    return _SNAPSHOT.fullmatch(key) is not None
+
+
 def attempts_prefix(lake_version: int, first: int) -> str:
     return f"attempts/v{lake_version}/{padded(first)}/"
 
@@ -258,3 +359,28 @@ def attempts_prefix(lake_version: int, first: int) -> str:
 def attempt(lake_version: int, first: int, k: int, seq: int) -> str:
     """Delivery `k` of the batch `first` has begun with `seq`."""
     return f"attempts/v{lake_version}/{padded(first)}/{k:06d}/{padded(seq)}"
+
+
+# --- what may lie in the public bucket ---
+
+_PUBLIC = (
+    re.compile(r"blobs/([0-9a-f]{2})/\1[0-9a-f]{62}"),
+    re.compile(r"submissions/([0-9a-f]{2})/\1[0-9a-f]{62}\.json"),
+    re.compile(r"feeds/[a-z0-9-]+/current\.atom"),
+    _PAGE,
+    re.compile(r"lake/current\.json"),
+    _PART,
+    _OUTCOME,
+    _CATALOG,
+    re.compile(r"lake/v\d+/catalog/current\.json"),
+    _MERGED,
+    re.compile(rf"projects/(?:{PROJECT.pattern})\.json"),
+    _BENCHMARK,
+    _SNAPSHOT,
+    re.compile(r"probe/[0-9a-f]+/.+"),
+)
+
+
+def is_public(key: str) -> bool:
+    """Whether an object of that key may lie in the public bucket: whether it is one of those listed above."""
+    return any(pattern.fullmatch(key) for pattern in _PUBLIC)

@@ -86,9 +86,10 @@ class Context(Record, frozen=True, kw_only=True):
 
 
 class Trust(Record, frozen=True, kw_only=True):
-    """How we know who sent it. `anonymous`, `local` (same machine), or `token` with its public name."""
+    """How we know who sent it. `anonymous`, `local` (same machine), `token` with its public name, or `runner`: the name
+    of whoever may write to that part of the inbox."""
 
-    kind: Literal["anonymous", "local", "token"] = "anonymous"
+    kind: Literal["anonymous", "local", "token", "runner"] = "anonymous"
     name: str = ""
 
 
@@ -206,6 +207,49 @@ class LakeVersion(Record, frozen=True, kw_only=True):
     """`lake/current.json`: the lake version that serves."""
 
     version: int = 1
+    previous: int = 0
+    """The version that served before; 0 if there was none."""
+    schema_version: int = SCHEMA_VERSION
+
+
+class CatalogFile(Record, frozen=True, kw_only=True):
+    """A Parquet file of one table: a part, or rows of many parts merged and sorted."""
+
+    key: str
+    sha256: str
+    size_bytes: int
+    rows: int
+    first: int
+    """Least `seq` of a row, or less."""
+    last: int
+    """Greatest `seq` of a row, or more."""
+    lowest: dict[str, str] = {}
+    """Least value of a column that the rows are sorted by; a column that is not here may hold any."""
+    highest: dict[str, str] = {}
+
+
+class Catalog(Record, frozen=True, kw_only=True):
+    """`lake/v<N>/catalog/<generation>.json`: files that hold each row of the outcomes of the log up to `through` once.
+
+    The lake's rows now are these, minus the ranges of later outcomes of a revision above 0, plus the parts of all later
+    outcomes; of several revisions of a batch only the newest counts, also if an older one is announced after it.
+    """
+
+    version: int
+    generation: int
+    """Dense from 1."""
+    through: int
+    """Last seq of the outcomes log that the files hold."""
+    tables: dict[str, list[CatalogFile]]
+    revisions: dict[int, int] = {}
+    """Of batches, by their first seq, which the files hold in a revision above 0."""
+    schema_version: int = SCHEMA_VERSION
+
+
+class CurrentCatalog(Record, frozen=True, kw_only=True):
+    """`lake/v<N>/catalog/current.json`: the key of the newest catalog, or of one a moment older."""
+
+    key: str
     schema_version: int = SCHEMA_VERSION
 
 
@@ -284,6 +328,95 @@ class Token(Record, frozen=True, kw_only=True):
     created: datetime
     expires: datetime | None = None
     revoked: datetime | None = None
+    schema_version: int = SCHEMA_VERSION
+
+
+class Runner(Record, frozen=True, kw_only=True):
+    """`runners/<runner>.json` in the private bucket: files below `inbox/<runner>/` are taken for these projects."""
+
+    name: str
+    projects: list[str]
+    """`*` is all. A file that names none belongs to the only one, if there is but one."""
+    created: datetime
+    schema_version: int = SCHEMA_VERSION
+
+
+class InboxRefusal(Record, frozen=True, kw_only=True):
+    """`inbox-refused/<runner>/<digest32>.json` in the private bucket: why this version of an object is not taken.
+
+    Both are removed after a week; until then the object stays as it is.
+    """
+
+    key: str
+    etag: str
+    modified: datetime
+    size_bytes: int
+    problem: Problem
+    refused: datetime
+    schema_version: int = SCHEMA_VERSION
+
+
+class PublishedSnapshot(Record, frozen=True, kw_only=True):
+    """`snapshots/v<N>/…/….json`: a dashboard's database of one data version, for others to start from."""
+
+    key: str
+    sha256: str
+    size_bytes: int
+    lake_version: int
+    outcomes_seq: int
+    submissions_seq: int
+    layout: str
+    """Versions of the dashboard's own tables and of the lake's: `3.2`."""
+    duckdb: str
+    """The version that wrote it; older ones may be unable to read it."""
+    published: datetime
+    schema_version: int = SCHEMA_VERSION
+
+
+class Grant(Record, frozen=True, kw_only=True):
+    """`uploads/<id>/grant.json` in the private bucket: a submission to be, whose bytes come by presigned links.
+
+    `id` is the submission's. All that is said of the file is fixed here; bytes of another digest are refused.
+    """
+
+    id: str
+    project: str
+    format: str
+    media_type: str
+    context: Context
+    trust: Trust
+    sha256: str
+    size_bytes: int
+    upload: str = ""
+    """Storage's id of the upload in parts; empty if it comes whole."""
+    part_bytes: int
+    created: datetime
+    schema_version: int = SCHEMA_VERSION
+
+
+class Piece(Record, frozen=True, kw_only=True):
+    """Bytes `start` to `start + size_bytes` of a file are to be PUT to `url` with these headers."""
+
+    start: int
+    size_bytes: int
+    url: str
+    headers: dict[str, str] = {}
+
+
+class Upload(Record, frozen=True, kw_only=True, omit_defaults=False):
+    """The answer to `POST /api/v1/uploads`: what is still to be sent, and where to say that it is.
+
+    Asking again gives the pieces that are still missing, with fresh links. `receipt` is given at once for what is a
+    submission already.
+    """
+
+    id: str
+    pieces: list[Piece] = []
+    complete: str = ""
+    """Where to POST when all pieces are sent, relative to the server; the answer is the receipt."""
+    seconds: int = 0
+    """How long the links hold."""
+    receipt: Receipt | None = None
     schema_version: int = SCHEMA_VERSION
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dashboard_api import in_place, repeats
+from dashboard_api import repeats
 from dashboard_api.database import Database
 from infra.folder import FolderBucket
 from schemas import identity
@@ -87,7 +87,7 @@ def add_submission(
         _move_cursor(database, "outcomes-v1", seq)
     _move_cursor(database, "submissions", seq)
     _add_series(database)
-    repeats.find(writer, in_place.folder_of(database.path), first=seq, last=seq, revised=False)
+    repeats.find(writer, database.parts, first=seq, last=seq, revised=False)
     writer.commit()
 
 

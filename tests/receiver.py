@@ -81,6 +81,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         receiver = self.receiver
+        if urlsplit(self.path).path != "/api/v1/submissions":  # it grants no uploads
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_error(404)
+            return
         receiver.attempts += 1
         step = receiver.plan.popleft() if receiver.plan else "take"
         if step == "drop":

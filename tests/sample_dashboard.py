@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
-from dashboard_api import in_place, repeats
+from dashboard_api import repeats
 from dashboard_api.database import Database
 from infra.bucket import Bucket
 from infra.folder import FolderBucket
@@ -139,7 +139,7 @@ class Sample:
                 bool_and(derived) AS derived
             FROM measurements m JOIN runs r ON r.seq = m.seq AND r.run = m.run GROUP BY m.series
         """)
-        repeats.find(writer, in_place.folder_of(self.opened.path), first=1, last=self.seq, revised=True)
+        repeats.find(writer, self.opened.parts, first=1, last=self.seq, revised=True)
         writer.execute("DELETE FROM cursors")
         for log in (keys.SUBMISSIONS_LOG, keys.outcomes_log(1)):
             writer.execute("INSERT INTO cursors VALUES (?, ?)", [log, self.seq])

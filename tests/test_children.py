@@ -103,6 +103,20 @@ def test_a_file_that_ruins_its_process_costs_only_itself(tmp_path: Path, what: s
 
 
 @pytest.mark.usefixtures("hostile_formats")
+def test_the_batch_mates_of_a_ruinous_file_still_share_a_part(tmp_path: Path, children: Children) -> None:
+    """A part for each of hundreds of small files would be more than a dashboard can load at once."""
+    chain = Chain(tmp_path / "data")
+    for value in range(8):
+        chain.push(measured(value))
+    chain.push(json.dumps({"hostile": "kill"}).encode())
+    processor = Processor(chain.buckets, chain.submissions, children, DecodeLimits(), chain.clock)
+    assert processor.process(1, *chain.announce(), redelivered=False)
+    assert sorted(chain.verdicts(1)) == ["accepted"] * 8 + ["quarantined"]
+    assert len([part for part in chain.outcome(1).parts if part.table == "measurements"]) <= children.count
+    assert sum(part.rows for part in chain.outcome(1).parts if part.table == "measurements") == 8
+
+
+@pytest.mark.usefixtures("hostile_formats")
 def test_a_bug_in_a_format_is_told_without_losing_the_child(children: Children) -> None:
     done = children.submit(transform_of(b'{"hostile": "bug"}'), 20).result()
     assert "ZeroDivisionError" in done.outcomes[0].problems[0].found

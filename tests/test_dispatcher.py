@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from processor.current import CurrentLake
 from processor.dispatcher import (
     CHECKPOINT_EVERY,
+    LOST_AFTER,
     MAX_IN_FLIGHT,
     REDELIVER_AFTER,
     Dispatcher,
@@ -250,6 +252,84 @@ def test_the_current_lake_is_followed_when_it_switches(chain: Chain, queue: Queu
     assert lake.announce() == 1
     assert chain.reader_of(keys.outcomes_log(2)).last_seq() == 2
     assert chain.reader_of(keys.outcomes_log(1)).last_seq() == 1
+
+
+def test_what_a_shared_queue_has_lost_is_sent_again_within_seconds_and_what_it_holds_is_not(
+    chain: Chain, queue: Queue
+) -> None:
+    held: set[tuple[int, int]] = set()
+    dispatcher = sharing_dispatcher(chain, queue, held)
+    lost, waiting = push(chain, 1), push(chain, 2)
+    dispatcher.step()
+    held.add((1, waiting[0]))
+    queue.taken()
+    chain.now += LOST_AFTER - timedelta(seconds=0.1)
+    assert dispatcher.step() == 0, "it may be on its way"
+    chain.now += timedelta(seconds=0.1)
+    assert dispatcher.step() == 1
+    assert queue.taken() == [(1, *lost, True)]
+    chain.pass_time(minutes=9)
+    held.add((1, lost[0]))
+    assert dispatcher.step() == 0
+    chain.now += REDELIVER_AFTER
+    assert dispatcher.step() == 2, "held all too long"
+
+
+def test_a_batch_that_the_queue_drops_each_time_is_sent_more_and_more_slowly(chain: Chain, queue: Queue) -> None:
+    """A bug of ours that fails a batch at once must not keep all workers busy."""
+    dispatcher = sharing_dispatcher(chain, queue, set())
+    push(chain, 1)
+    dispatcher.step()
+    queue.taken()
+    sent_at = []
+    for second in range(3600):
+        chain.pass_time(seconds=1)
+        sent_at += [second] * dispatcher.step()
+    assert sent_at[0] <= LOST_AFTER.total_seconds() + 2
+    gaps = [after - before for before, after in pairwise(sent_at)]
+    assert gaps == sorted(gaps)
+    assert 590 <= gaps[-1] <= 610
+
+
+def test_a_batch_that_is_done_though_its_outcome_is_not_announced_counts_as_no_loss(chain: Chain, queue: Queue) -> None:
+    dispatcher = sharing_dispatcher(chain, queue, set())
+    batch = push(chain, 1)
+    dispatcher.step()
+    chain.process(batch)
+    chain.now += LOST_AFTER
+    assert dispatcher.step() == 0
+
+
+def test_a_successor_does_not_send_what_the_queue_still_holds(chain: Chain, queue: Queue) -> None:
+    batches = [push(chain, 1), push(chain, 2)]
+    held = {(1, batches[0][0])}
+    successor = sharing_dispatcher(chain, queue, held)
+    assert successor.step() == 1
+    assert queue.taken() == [(1, *batches[1], True)]
+    held.clear()
+    finish(chain, batches[1])
+    chain.now += LOST_AFTER
+    assert successor.step() == 1
+    assert queue.taken() == [(1, *batches[0], True)], "but it watches over it"
+
+
+def test_who_stands_by_begins_at_the_checkpoint_when_its_turn_comes(chain: Chain, queue: Queue) -> None:
+    lake = CurrentLake(chain.buckets, chain.reader_of, queue, clock=chain.clock, threads=1)
+    first = push(chain, 1)
+    assert lake.dispatch() == 1
+    assert lake.stand_by() == 0
+    second = push(chain, 2)
+    finish(chain, first)
+    finish(chain, second)
+    assert lake.dispatch() == 0, "another has done it meanwhile"
+
+
+def sharing_dispatcher(chain: Chain, queue: Queue, held: set[tuple[int, int]]) -> Dispatcher:
+    """Of a queue that can say what it holds."""
+    outcomes = chain.reader_of(keys.outcomes_log(1))
+    return Dispatcher(
+        chain.buckets, chain.submissions, outcomes, queue, 1, clock=chain.clock, held=lambda: frozenset(held)
+    )
 
 
 def test_a_dispatcher_forgets_what_is_done(chain: Chain, queue: Queue) -> None:

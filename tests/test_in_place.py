@@ -1,15 +1,25 @@
 """Large parts of `tests` are read where they are, and nobody can tell from the answers."""
 
+import itertools
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
 
 from dashboard_api import in_place, queries, summaries
+from dashboard_api.answers import AnswerCache
+from dashboard_api.api import api_routes
 from dashboard_api.dashboard import Dashboard
-from tests.chain import Chain, load, measured, rows
+from dashboard_api.database import Snapshot
+from dashboard_api.desk import Desk
+from infra.web import exception_handlers
+from schemas.errors import Unavailable
+from tests.chain import Chain, failing, load, measured, nothing, rows
 
 STATUSES = ("pass", "fail", "skip")
 
@@ -63,44 +73,125 @@ def test_answers_are_the_same_in_place_and_loaded(folder: Path, monkeypatch: pyt
     assert said[0][2] == said[1][2] == said[2][2]
 
 
-def test_parts_lie_beside_the_file_without_a_copy_and_go_with_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def fetched(folder: Path) -> list[Path]:
+    return sorted((folder / "dashboard" / "v1.parts").iterdir())
+
+
+def test_a_part_is_linked_when_somebody_asks_and_goes_with_the_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(in_place, "LARGEST_LOADED", 5)
     chain = Chain(folder)
     chain.done(many(10))
     with chain.dashboard() as dashboard:
         load(dashboard)
-        [kept] = (folder / "dashboard" / "v1.parts").iterdir()
+        assert not (folder / "dashboard" / "v1.parts").exists()
+        before = answers(dashboard)
+        [kept] = fetched(folder)
         [part] = [key for key in chain.parts() if "/tests/" in key]
         assert os.path.samefile(kept, folder / "public" / part)
         (kept.parent / "left-over.parquet").write_bytes(b"of a load that failed")
-    with chain.dashboard():
-        assert [path.name for path in kept.parent.iterdir()] == [kept.name]
-
-
-def test_a_part_that_somebody_removed_is_fetched_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_place, "LARGEST_LOADED", 5)
-    chain = Chain(folder)
-    chain.done(many(10))
+        (kept.parent / "0.parquet.abcd.coming").write_bytes(b"of a fetch that failed")
     with chain.dashboard() as dashboard:
-        load(dashboard)
-        before = answers(dashboard)
-    for path in (folder / "dashboard" / "v1.parts").iterdir():
-        path.unlink()
-    with chain.dashboard() as dashboard:
-        load(dashboard)
-        assert answers(dashboard) == before
+        assert fetched(folder) == [kept]
+        kept.unlink()
+        assert answers(dashboard) == before, "a part that somebody removed is fetched again"
 
 
-def test_a_part_is_copied_where_it_cannot_be_linked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def copies(monkeypatch: pytest.MonkeyPatch) -> None:
     """As from remote storage, or from another file system."""
 
     def no_link(*_: object) -> None:
         raise OSError("cross-device link")
 
+    monkeypatch.setattr(os, "link", no_link)
+
+
+def test_of_copied_parts_only_those_last_used_are_kept_and_others_come_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_place, "LARGEST_LOADED", 5)
+    chain = Chain(folder)
+    for name in "abc":
+        chain.done(many(500, name))
+    with chain.dashboard() as dashboard:
+        load(dashboard)
+        copies(monkeypatch)
+        answers(dashboard)
+        sizes = [path.stat().st_size for path in fetched(folder)]
+        assert len(sizes) == 3
+        dashboard.database().parts._kept_bytes = sum(sizes) - 1
+        with dashboard.database().snapshot() as snapshot:
+            runs = [row["run"] for row in snapshot.rows("SELECT run FROM runs ORDER BY seq")]
+            queries.run_tests(snapshot, runs[0], 1)
+            assert [path.name[:12] for path in fetched(folder)] == ["000000000001", "000000000003"]
+            assert queries.run_tests(snapshot, runs[1], 1).items[0].test == "b0"
+            assert [path.name[:12] for path in fetched(folder)] == ["000000000001", "000000000002"]
+
+
+def test_of_many_who_want_a_part_one_fetches_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(in_place, "LARGEST_LOADED", 5)
     chain = Chain(folder)
     chain.done(many(10))
-    monkeypatch.setattr(os, "link", no_link)
+    asked: list[str] = []
+    with chain.dashboard() as dashboard:
+        load(dashboard)
+        chain.public.before = lambda verb, key: asked.append(key) if verb == "local_path" else None
+        with ThreadPoolExecutor(8) as pool:
+            said = list(pool.map(lambda _: answers(dashboard), range(8)))
+    assert all(one == said[0] for one in said)
+    assert len(asked) == 1
+
+
+def test_a_part_that_goes_while_it_is_read_is_fetched_once_more(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others needed its room between the answer where it is and its being read."""
+    monkeypatch.setattr(in_place, "LARGEST_LOADED", 5)
+    chain = Chain(folder)
+    chain.done(many(10))
+    with chain.dashboard() as dashboard:
+        load(dashboard)
+        desk, times = Desk(dashboard, AnswerCache(), dict), itertools.count()
+
+        def read(snapshot: Snapshot) -> int:
+            [run] = snapshot.rows("SELECT run, seq FROM runs")
+            tests = snapshot.tests_of([run["seq"]])
+            if not next(times):
+                fetched(folder)[0].unlink()
+            return int(snapshot.rows(f"SELECT count(*) AS n FROM {tests}")[0]["n"])
+
+        assert desk.read(read) == 10
+        assert next(times) == 2
+
+
+def test_a_part_that_cannot_be_had_is_503_and_all_else_is_answered(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_place, "LARGEST_LOADED", 5)
+    chain = Chain(folder)
+    chain.done(many(10))
+    with chain.dashboard() as dashboard:
+        load(dashboard)
+        [part] = [key for key in chain.parts() if "/tests/" in key]
+        app = Litestar(api_routes(dashboard), exception_handlers=exception_handlers, logging_config=None)
+        with TestClient(app) as client:
+            [run] = client.get("/api/v1/runs").json()["items"]
+            tests = f"/api/v1/runs/{run['run']}/tests"
+            chain.public.before = failing("local_path", part, Unavailable("the store is away"))
+            assert client.get(tests).status_code == 503
+            chain.public.before = nothing
+            whole = chain.public.read(part)
+            chain.public.delete(part)
+            assert client.get(tests).status_code == 503
+            assert client.get(f"/api/v1/runs/{run['run']}").status_code == 200
+            chain.public.create(part, whole)
+            assert len(client.get(tests).json()["items"]) == 10
+
+
+def test_a_part_is_copied_where_it_cannot_be_linked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_place, "LARGEST_LOADED", 5)
+    chain = Chain(folder)
+    chain.done(many(10))
+    copies(monkeypatch)
     with chain.dashboard() as dashboard:
         load(dashboard)
         assert len(answers(dashboard)[1]) == 7

@@ -1,10 +1,14 @@
 """What the outcomes log says is in the dashboard's database exactly once, whatever happens on the way."""
 
+import contextlib
 import itertools
 import json
+import random
+import resource
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,16 +18,19 @@ import duckdb
 import pytest
 
 from dashboard_api import loader as loader_module
+from dashboard_api.answers import AnswerCache
 from dashboard_api.dashboard import Dashboard
 from dashboard_api.database import Database
+from dashboard_api.desk import Desk
 from processor.lake import publish_outcome, write_part
 from processor.part import make_parts
 from processor.reading.decode import DecodeLimits
 from processor.rebuild import Rebuild
 from processor.transform import transform
 from schemas import keys
+from schemas.errors import Unavailable
 from schemas.records import Commit, Context, Outcome, Submission
-from tests.chain import Chain, load, measured, passed, rows
+from tests.chain import Chain, failing, load, measured, nothing, passed, rows
 from tests.golden import make_submission
 
 VALUES = "SELECT seq, value FROM measurements ORDER BY seq, value"
@@ -273,6 +280,126 @@ def _contents(dashboard: Dashboard) -> dict[str, list[tuple[Any, ...]]]:
     return {table: sorted(rows(dashboard, f"SELECT * FROM {table}"), key=str) for table in tables}
 
 
+# --- storage that fails ---
+
+
+@pytest.mark.parametrize("verb", ["read", "local_path"])
+@pytest.mark.parametrize("error", [Unavailable("the store is away"), FileNotFoundError("gone")])
+def test_what_storage_does_not_give_is_told_and_loaded_when_it_does(
+    chain: Chain, dashboard: Dashboard, verb: str, error: Exception
+) -> None:
+    chain.done(measured(1))
+    load(dashboard)
+    before = _contents(dashboard)
+    chain.done(measured(2), passed("t"))
+    chain.public.before = failing(verb, "lake/v1/", error)
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            dashboard.step()
+    assert _contents(dashboard) == before
+    assert dashboard.level, "it was, and can answer"
+    chain.public.before = nothing
+    load(dashboard)
+    assert rows(dashboard, VALUES) == [(1, 1.0), (2, 2.0)]
+
+
+@pytest.mark.parametrize("table", ["outcomes", "measurements"])
+def test_an_object_that_is_not_what_was_announced_is_not_loaded(chain: Chain, dashboard: Dashboard, table: str) -> None:
+    chain.done(measured(1))
+    [key] = chain.public.list(f"lake/v1/{table}/")
+    whole = chain.public.read(key)
+    (chain.data / "public" / key).write_bytes(whole[:-1])
+    with pytest.raises(Unavailable, match=f"{key}: expected .*, found"):
+        dashboard.step()
+    (chain.data / "public" / key).write_bytes(whole)
+    load(dashboard)
+    assert rows(dashboard, VALUES) == [(1, 1.0)]
+
+
+def test_a_load_asks_storage_for_several_objects_at_once_and_for_no_more_than_it_may(
+    chain: Chain, dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(12):
+        chain.done(measured(n), passed("t"))
+    lock, now, most = threading.Lock(), [0], [0]
+
+    def begin(verb: str, key: str) -> None:
+        if verb in ("read", "local_path") and key.startswith("lake/v1/"):
+            with lock:
+                now[0] += 1
+                most[0] = max(most[0], now[0])
+            time.sleep(0.01)
+
+    def end(verb: str, key: str) -> None:
+        if verb in ("read", "local_path") and key.startswith("lake/v1/"):
+            with lock:
+                now[0] -= 1
+
+    monkeypatch.setattr(loader_module, "REQUESTS_AT_ONCE", 3)
+    chain.public.before, chain.public.after = begin, end
+    load(dashboard)
+    assert most == [3]
+    assert len(rows(dashboard, VALUES)) == 12
+
+
+def test_a_load_takes_no_more_bytes_than_it_may_but_always_one_outcome(
+    chain: Chain, dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(5):
+        chain.done(measured(n))
+    one = sum(part.size_bytes for part in chain.outcome(1).parts)
+    for bytes_, expected in ((1, [1]), (int(2.5 * one), [2, 2])):
+        monkeypatch.setattr(loader_module, "BYTES_PER_LOAD", bytes_)
+        for outcomes in expected:
+            before = len(rows(dashboard, VALUES))
+            dashboard.step()
+            assert len(rows(dashboard, VALUES)) == before + outcomes
+    assert dashboard.behind == 0
+    assert len(rows(dashboard, VALUES)) == 5
+
+
+def test_a_dashboard_knows_how_far_behind_it_is(
+    chain: Chain, dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader_module, "OUTCOMES_PER_LOAD", 2)
+    monkeypatch.setattr("dashboard_api.dashboard.OUTCOMES_PER_LOAD", 2)
+    for n in range(5):
+        chain.done(measured(n))
+    told = [(dashboard.behind, dashboard.level)]
+    while dashboard.step():
+        told.append((dashboard.behind, dashboard.level))
+    assert told == [(None, False), (3, False), (1, True), (0, True)]
+    assert dashboard.behind == 0
+
+
+def test_on_a_full_disk_readers_go_on_and_the_loader_does_when_there_is_room(
+    chain: Chain, dashboard: Dashboard
+) -> None:
+    """The disk is full for files beyond a size, which every process may be told."""
+    chain.done(measured(1))
+    load(dashboard)
+    noise = random.Random(1)
+    lines = [{"benchmark": f"b{n}", "metric": "t", "value": noise.random()} for n in range(20_000)]
+    chain.done("\n".join(map(json.dumps, lines)).encode())
+    chain.done(measured(2))
+    desk = Desk(dashboard, AnswerCache(), dict)
+    count = "SELECT count(*) AS n FROM measurements"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = sum(path.stat().st_size for path in (chain.data / "dashboard").glob("v1.duckdb*"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 4096, hard))
+    try:
+        for _ in range(3):
+            with pytest.raises((duckdb.Error, Unavailable)):
+                load(dashboard)
+            assert desk.read(lambda snapshot: snapshot.rows(count)) == [{"n": 1}]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    for _ in range(3):
+        with contextlib.suppress(duckdb.Error):
+            load(dashboard)
+    assert desk.read(lambda snapshot: snapshot.rows(count)) == [{"n": 20_002}]
+
+
 # --- revisions ---
 
 
@@ -298,6 +425,23 @@ def test_a_series_without_measurements_left_is_gone(chain: Chain, dashboard: Das
     load(dashboard)
     assert rows(dashboard, "SELECT benchmark FROM series") == [("stays",)]
     assert rows(dashboard, "SELECT state FROM submission_states ORDER BY seq") == [("rejected",), ("accepted",)]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_first_measurement_in_the_submissions_log_speaks_for_its_series(
+    chain: Chain, dashboard: Dashboard, order: tuple[int, int]
+) -> None:
+    """In whatever order outcomes come, and when a revision takes it away."""
+    batches = [chain.push_batch(measured(value)) for value in (1, 2)]
+    for at in order:
+        chain.process(batches[at])
+        chain.announce_outcomes()
+        load(dashboard)
+    assert rows(dashboard, "SELECT benchmark, first_seq FROM series") == [("b", 1)]
+    revise(chain, 1, 1, None)
+    chain.announce_outcomes()
+    load(dashboard)
+    assert rows(dashboard, "SELECT benchmark, first_seq FROM series") == [("b", 2)]
 
 
 @pytest.mark.parametrize("per_load", [1, 200])

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,24 +16,21 @@ from click.testing import CliRunner, Result
 
 from ingest.pack import Packed, pack
 from ingest.push import (
-    Busy,
     Server,
-    Unreachable,
-    World,
     checked_token,
     checked_url,
     deliver,
     flush_spool,
-    pause_seconds,
-    retry_after,
     worst,
 )
+from ingest.push_again import Busy, Unreachable, World, pause_seconds, retry_after
 from ingest.push_cli import push, status
 from ingest.push_text import plain, tree_lines
 from ingest.spool import Spool
 from schemas.errors import Refused
 from schemas.records import Commit, Context
 from tests.receiver import FakeTime, Receiver
+from tests.test_roles import make_certificate
 
 NOW = datetime(2026, 11, 20, 10, 0, tzinfo=UTC)
 BODY = b'{"measurements": []}'
@@ -643,3 +641,43 @@ def test_a_terminal_gets_a_bar_and_a_log_gets_lines(receiver: Receiver, result: 
     assert done.stdout.decode().splitlines()[0].endswith("submitted")
     assert b"\x1b[" not in done.stdout
     assert "━".encode() in shown
+
+
+# --- HTTPS ---
+
+
+@pytest.fixture
+def private_receiver(tmp_path: Path) -> Iterator[tuple[str, Path, Receiver]]:
+    """A server with a certificate that no machine trusts by itself: its URL, the certificate, and itself."""
+    certificate, key = make_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with Receiver() as receiver:
+        receiver._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # who does not trust us hangs up
+        receiver._server.socket = context.wrap_socket(receiver._server.socket, server_side=True)
+        yield receiver.url.replace("http:", "https:"), certificate, receiver
+
+
+def test_a_pinned_authority_is_the_only_one_believed(
+    private_receiver: tuple[str, Path, Receiver], result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, certificate, receiver = private_receiver
+    monkeypatch.setenv("RUNFEED_SPOOL", str(tmp_path / "spool"))
+    options = [str(result), "--to", url, "--timeout", "0", "--no-spool"]
+    (tmp_path / "other").mkdir()
+    other, _ = make_certificate(tmp_path / "other")
+    for pinned in ([], ["--ca", str(other)]):
+        told = CliRunner().invoke(push, [*options, *pinned])
+        assert (told.exit_code, receiver.uploads) == (2, [])
+        assert "CERTIFICATE_VERIFY_FAILED" in told.output
+    assert CliRunner().invoke(push, [*options, "--ca", str(certificate)]).exit_code == 0
+    monkeypatch.setenv("RUNFEED_CA", str(certificate))
+    assert CliRunner().invoke(push, options).exit_code == 0
+    assert CliRunner().invoke(status, ["--to", url]).exit_code == 0
+    assert len(receiver.uploads) == 2
+
+
+def test_a_ca_file_without_certificates_is_refused_before_anything_is_sent(receiver: Receiver, result: Path) -> None:
+    told = CliRunner().invoke(push, [str(result), "--to", receiver.url.replace("http:", "https:"), "--ca", str(result)])
+    assert told.exit_code == 2
+    assert "--ca: expected a PEM file of certificates" in told.output

@@ -10,13 +10,15 @@ import tempfile
 from pathlib import Path
 
 from tests.bench.big_file import measure_big_file
+from tests.bench.catch_up import measure_catch_up
 from tests.bench.latency import measure_latency
 from tests.bench.report import Figure
+from tests.bench.roles import measure_roles
 from tests.bench.small_files import measure_small_files
 from tests.bench.text_formats import measure_text_formats
 from tests.bench.transforms import measure_transforms
 
-PARTS = ["latency", "small", "transforms", "big", "text"]
+PARTS = ["latency", "small", "transforms", "big", "text", "catch-up", "roles"]
 
 
 def main() -> None:
@@ -39,6 +41,10 @@ def main() -> None:
             figures += measure_big_file(folder / "big", tests=33_000 * scale[1])
         if chosen.only in (None, "text"):
             figures += measure_text_formats()
+        if chosen.only in (None, "catch-up"):
+            figures += measure_catch_up(folder / "catch-up", rows=1_000_000 * scale[0])
+        if chosen.only in (None, "roles"):
+            figures += measure_roles(folder / "roles", files=4_000 * scale[0])
     print(f"\nPython {platform.python_version()}, {len(os.sched_getaffinity(0))} cores, {platform.machine()}\n")
     print("| what | figure | asked for |\n|---|---|---|")
     for figure in figures:

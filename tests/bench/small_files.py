@@ -56,7 +56,7 @@ def measure_small_files(folder: Path, files: int, clients: int) -> list[Figure]:
     with running(folder / "data") as server, watched_memory(server.pid) as memory:
         share = files // clients
         context = multiprocessing.get_context("spawn")
-        pushing = [context.Process(target=_push, args=(server.url, n * share, share)) for n in range(clients)]
+        pushing = [context.Process(target=push_files, args=(server.url, n * share, share)) for n in range(clients)]
         started = time.perf_counter()
         for process in pushing:
             process.start()
@@ -90,7 +90,7 @@ def _plain_transforms_per_second() -> float:
     return len(bodies) / (time.perf_counter() - started)
 
 
-def _push(url: str, start: int, count: int) -> None:
+def push_files(url: str, start: int, count: int) -> None:
     """Push one file after the other over one connection, as a client in any language would."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)

@@ -29,6 +29,14 @@ def harm(what: str) -> None:
         ctypes.string_at(0)
     elif what == "kill":
         os.kill(os.getpid(), 9)
+    elif what == "kill the worker":
+        os.kill(os.getppid(), 9)
+        os._exit(0)
+    elif what == "hang once":
+        mark = os.path.join(os.environ["TMPDIR"], "hung-once")
+        if not os.path.exists(mark):
+            open(mark, "x").close()
+            time.sleep(20)
     elif what == "exit":
         os._exit(3)
     elif what == "silence":
