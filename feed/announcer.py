@@ -37,6 +37,7 @@ SWEEP_AGE = timedelta(days=7)
 """Sweeps touch nothing younger; a writer that has not committed within an hour starts over."""
 
 _log = structlog.get_logger()
+_LATE = timedelta(minutes=1)
 _ATTEMPTS = 8
 _AHEAD = 64
 
@@ -66,6 +67,7 @@ class Announcer:
         self._pool = ThreadPoolExecutor(threads, "announcer") if threads > 1 else None
         self._start_lane = ""
         self._damaged: set[Marker] = set()
+        self._missed: dict[Marker, tuple[datetime, datetime]] = {}  # first and last looks that found no object
 
     def commit(self) -> int:
         """Announce what waits, as far as one commit may go, and return the number of entries.
@@ -124,8 +126,12 @@ class Announcer:
     def _choose(self, waiting: list[Marker]) -> Choice:
         """What to announce now. Objects are read no further than the commit can take them."""
         self._damaged.intersection_update(waiting)
+        self._missed = {marker: self._missed[marker] for marker in waiting if marker in self._missed}
+        now = self._clock()
+        late = {marker for marker, (first, last) in self._missed.items() if now - first > _LATE > now - last}
         choice = Choice()
-        lanes = by_lane((marker for marker in waiting if marker not in self._damaged), self._start_lane)
+        passed_over = self._damaged | late
+        lanes = by_lane((marker for marker in waiting if marker not in passed_over), self._start_lane)
         offered = turns(lanes, choice.held)
         while not choice.full and (ahead := list(islice(offered, _AHEAD))):
             for marker, found in zip(ahead, self._each(self._found, ahead), strict=True):
@@ -133,13 +139,18 @@ class Announcer:
         return choice
 
     def _found(self, marker: Marker) -> Announceable | None:
-        """The marker's object. A damaged one is reported, passed over, and in nobody's way."""
+        """The marker's object. A damaged one is reported, passed over, and in nobody's way. One that does not come,
+        since its writer died between the two, is after a minute looked for once a minute."""
         try:
-            return self._describe(self._public, marker)
+            found = self._describe(self._public, marker)
         except Refused as error:
             _log.warning("this object cannot be announced", marker=marker.key, reason=str(error))
             self._damaged.add(marker)
             return None
+        if found is None:
+            now = self._clock()
+            self._missed[marker] = self._missed.get(marker, (now, now))[0], now
+        return found
 
     def _append(self, head: HeadState, chosen: list[Entry], marked: set[str]) -> None:
         """Swap in a head with `chosen`; SwapLost if it has changed since. Entries that leave it go to a page first."""

@@ -392,7 +392,7 @@ def test_every_rule_has_something_that_breaks_it() -> None:
 @pytest.mark.parametrize(
     ("rule", "break_it"),
     [(rule, one) for rule, breaks in BREAKS.items() for one in breaks],
-    ids=lambda given: str(given)[:60],
+    ids=[f"{rule[:60]}-{number}" for rule, breaks in BREAKS.items() for number in range(len(breaks))],
 )
 def test_each_breach_is_named(chain: Chain, rule: str, break_it: Break) -> None:
     break_it(chain)

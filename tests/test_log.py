@@ -9,12 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from feed.announceable import describe_outcome, describe_submission, write_marker
+from feed.announceable import Announceable, describe_outcome, describe_submission, write_marker
 from feed.announcer import HEAD_KEEP, Announcer
 from feed.atom import parse_document
 from feed.choice import LARGE_BYTES, MAX_COMMIT_BYTES, MAX_COMMIT_ENTRIES
 from feed.log import LogReader
-from infra.bucket import Buckets
+from infra.bucket import Bucket, Buckets
 from infra.folder import FolderBucket
 from schemas import keys
 from schemas.errors import SwapLost, Unavailable
@@ -303,6 +303,34 @@ def test_a_damaged_submission_is_in_nobodys_way(buckets: Buckets) -> None:
     assert (announcer.commit(), announcer.commit()) == (1, 0)
     assert announcer.sweep(START + timedelta(days=400)) == 0
     assert waiting(buckets) == [marker.key]
+
+
+def test_a_submission_that_does_not_come_is_looked_for_ever_more_seldom_and_still_found(
+    buckets: Buckets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its writer died after the marker: a look costs a request, and the marker may wait for a week."""
+    time, looks = clock(), 0
+
+    def describe(public: Bucket, marker: Marker) -> Announceable | None:
+        nonlocal looks
+        looks += 1
+        return describe_submission(public, marker)
+
+    announcer = Announcer(buckets, LogReader(buckets.public, LOG), describe, clock=lambda: time)
+    marker = submit(buckets, 1)
+    key = keys.submission(marker.id)
+    body = buckets.public.read(key)
+    buckets.public.delete(key)
+    for _ in range(600):
+        assert announcer.commit() == 0
+        time += timedelta(seconds=1)
+    assert looks <= 62 + 10
+    buckets.public.create(key, body)
+    for _ in range(61):
+        announcer.commit()
+        time += timedelta(seconds=1)
+    assert announcer.commit() == 0
+    assert [entry.id for entry in LogReader(buckets.public, LOG).entries_after(0)] == [marker.id]
 
 
 def test_a_lost_swap_starts_again_at_reading_the_head(buckets: Buckets, monkeypatch: pytest.MonkeyPatch) -> None:
