@@ -31,6 +31,7 @@ import pyarrow as pa
 from dashboard_api import in_place
 from infra.bucket import Bucket
 from schemas import keys
+from schemas.errors import StorageFull
 from schemas.tables import TABLE_VERSION, TABLES
 
 FILE_VERSION = 3
@@ -221,8 +222,14 @@ def _log_of(path: Path) -> Path:
     return path.with_name(path.name + ".wal")
 
 
+_NO_ROOM = ("No space left", "File too large", "quota exceeded")
+
+
 def _opened(path: Path, lake_version: int, memory_limit: str) -> duckdb.DuckDBPyConnection:
-    """The file at `path`, made anew if it is absent, damaged, or of another version: the lake has everything."""
+    """The file at `path`, made anew if it is absent, damaged, or of another version: the lake has everything.
+
+    StorageFull if there is no room to open it, which says nothing against the file.
+    """
     if path.exists():
         try:
             connection = _connected(path, memory_limit)
@@ -247,15 +254,21 @@ def _opened(path: Path, lake_version: int, memory_limit: str) -> duckdb.DuckDBPy
 
 
 def _connected(path: Path, memory_limit: str) -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(
-        str(path),
-        config={
-            "memory_limit": memory_limit,
-            "threads": 2,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-        },
-    )
+    """The open file. StorageFull, and no reason to make the file anew, if the disk has no room to open it."""
+    try:
+        connection = duckdb.connect(
+            str(path),
+            config={
+                "memory_limit": memory_limit,
+                "threads": 2,
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+            },
+        )
+    except duckdb.IOException as error:
+        if any(text in str(error) for text in _NO_ROOM):
+            raise StorageFull(f"{path}: no room on the disk: {error}") from error
+        raise
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     return connection
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
+from aiohttp import ClientPayloadError
 from botocore.exceptions import ClientError
 
 from infra.aws import Place, boto_errors, client_options, config_options, parse_place
@@ -177,8 +178,11 @@ class S3Inbox:
 
 async def _pieces(key: str, body: Any) -> AsyncIterator[bytes]:
     while True:
-        with boto_errors(key):
-            piece: bytes = await body.read(_PIECE_BYTES)
+        try:
+            with boto_errors(key):
+                piece: bytes = await body.read(_PIECE_BYTES)
+        except ClientPayloadError as error:  # which botocore does not know
+            raise Unavailable(f"{key}: the store broke off: {error}") from error
         if not piece:
             return
         yield piece

@@ -219,6 +219,8 @@ class S3Bucket:
             self._expect_refusal(inner, etag, "replaced a version that was gone")
             self.create(beside, b"")
             self._lists_in_order = list(self._stream(f"{probe}/", f"{probe}/x")) == [beside, inner]
+        except FileExistsError as error:  # nobody else has this name: our own write, whose confirmation got lost
+            raise Unavailable(f"{self.url}: an answer got lost on the way: {error}") from error
         finally:
             with contextlib.suppress(Unavailable):  # a probe that stays is harmless, and the first error says more
                 self.delete(inner)

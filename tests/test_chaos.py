@@ -17,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.s3 import open_s3
 from schemas import keys
+from schemas.errors import Unavailable
 from tests.chain import Chain, measured
 from tests.faults import check
 from tests.faults.chaos import KINDS, plan
@@ -196,6 +197,20 @@ def test_requests_pass_the_proxy_as_they_were_signed(s3_server: S3Server, tmp_pa
         counts = order(proxy, Weather())
     assert counts.requests["GET a"] >= 3
     assert counts.troubles == {}
+
+
+def test_a_start_whose_answers_get_lost_is_told_to_try_again(s3_server: S3Server) -> None:
+    """A write that was made and not confirmed is found there when the client tries again: no crash, no "no"."""
+    with proxied(s3_server) as (server, proxy):
+        ends = []
+        for seed in range(6):
+            order(proxy, Weather(seed=seed, lost=0.3))
+            try:
+                open_s3(f"s3://proxy-{secrets.token_hex(4)}", server.environ).check_conditional_writes()
+                ends.append("started")
+            except Unavailable:
+                ends.append("told to try again")
+    assert "told to try again" in ends
 
 
 @pytest.mark.parametrize("trouble", [trouble for trouble in TROUBLES if trouble != "slow"])

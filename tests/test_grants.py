@@ -1,6 +1,5 @@
 """Upload grants against real storage: bytes go there by links, once, and become a submission only if they are right."""
 
-import asyncio
 import contextlib
 import hashlib
 import threading
@@ -43,6 +42,7 @@ from ingest.uploads import Uploads, upload_routes
 from ingest.watcher import Watcher
 from schemas import keys
 from schemas.records import Context, Submission
+from tests.own_loop import in_own_loop
 from tests.servers import S3Server, free_ports
 
 NOW = datetime.now(UTC)
@@ -460,7 +460,7 @@ def swept(server: Serving, s3_server: S3Server) -> int:
         async with inboxes(settings, s3_server.environ)() as inbox:
             return await watcher.sweep(inbox)
 
-    return asyncio.run(once())
+    return in_own_loop(once())
 
 
 @pytest.mark.parametrize("label", ["few", "ü" * 3000])

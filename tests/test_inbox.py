@@ -41,6 +41,7 @@ from ingest.watcher import Watcher
 from schemas import keys
 from schemas.errors import SwapLost, Unavailable
 from schemas.records import Context, Submission, Trust, submission_id
+from tests.own_loop import in_own_loop
 from tests.running import running
 from tests.servers import S3Server, free_ports
 
@@ -87,14 +88,14 @@ class Storage:
             async with inboxes(self.settings, self.environ)() as inbox:
                 return await self.watcher(now).sweep(inbox)
 
-        return asyncio.run(once())
+        return in_own_loop(once())
 
     def tidy(self, now: datetime) -> None:
         async def once() -> None:
             async with inboxes(self.settings, self.environ)() as inbox:
                 await self.watcher(now).tidy(inbox)
 
-        asyncio.run(once())
+        in_own_loop(once())
 
 
 _numbers = itertools.count()
@@ -380,7 +381,7 @@ def test_two_processes_at_one_object_make_one_submission(place: Storage) -> None
         async with inboxes(place.settings, place.environ)() as one, inboxes(place.settings, place.environ)() as two:
             await asyncio.gather(place.watcher().sweep(one), place.watcher().sweep(two))
 
-    asyncio.run(both())
+    in_own_loop(both())
     submissions = place.submissions()
     assert len(submissions) == 20
     assert {submission.context.environment for submission in submissions} == {"rack"}
@@ -595,7 +596,7 @@ def test_storage_that_cannot_copy_by_version_is_found_out_and_gets_the_bytes_fro
         async with inboxes(place.settings, place.environ)() as inbox:
             return inbox.copies
 
-    assert asyncio.run(asked()) is False
+    assert in_own_loop(asked()) is False
     place.put("rack-3/a.json", b"z" * (3 << 20), environment="rack")
     assert place.sweep() == 1
     [submission] = place.submissions()
@@ -627,7 +628,7 @@ def settled(path: Path, body: bytes = BODY) -> Path:
 
 
 def swept(watcher: Watcher, root: Path) -> int:
-    return asyncio.run(watcher.sweep(FolderInbox(root)))
+    return in_own_loop(watcher.sweep(FolderInbox(root)))
 
 
 def test_a_file_put_into_a_data_folders_inbox_is_taken_with_its_sidecar(
@@ -669,7 +670,7 @@ def test_a_file_that_changes_while_it_is_read_waits(folder: tuple[Path, Buckets,
                 pass
 
     with pytest.raises(SwapLost):
-        asyncio.run(read())
+        in_own_loop(read())
 
 
 def test_a_file_that_replaced_the_one_we_took_is_not_removed(folder: tuple[Path, Buckets, Watcher]) -> None:
@@ -682,7 +683,7 @@ def test_a_file_that_replaced_the_one_we_took_is_not_removed(folder: tuple[Path,
             settled(inbox / "new", b"new").rename(path)
             await store.remove(arrival)
 
-    asyncio.run(remove())
+    in_own_loop(remove())
     assert path.read_bytes() == b"new"
     assert list(inbox.iterdir()) == [path]
 

@@ -23,13 +23,14 @@ from dashboard_api import in_place, snapshots
 from dashboard_api import loader as loader_module
 from dashboard_api.api import api_routes
 from dashboard_api.dashboard import Dashboard
+from dashboard_api.database import Database
 from dashboard_api.export import TARGETS
 from dashboard_api.pages import page_routes
 from feed.log import readers
 from infra.s3 import open_s3
 from infra.web import exception_handlers
 from schemas import keys
-from schemas.errors import Unavailable
+from schemas.errors import StorageFull, Unavailable
 from schemas.records import Chunk, Commit, Context, PublishedSnapshot
 from tests.chain import Chain, Unreliable, failing, load, measured, passed, rows
 from tests.golden import pairs
@@ -562,3 +563,19 @@ def test_what_a_publisher_that_died_left_behind_goes(chain: Chain) -> None:
         assert half not in published(chain)
         assert len(published(chain)) == 1
         assert now == chain.now
+
+
+def test_a_file_that_a_full_disk_keeps_from_opening_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is whole: made anew, everything would have to be loaded again; and the start says what is wrong."""
+    path = tmp_path / "v1.duckdb"
+    Database(path, 1).close()
+
+    def full(*_: Any, **__: Any) -> None:
+        raise duckdb.IOException(f'IO Error: Could not write file "{path}": No space left on device')
+
+    with monkeypatch.context() as patched:
+        patched.setattr(duckdb, "connect", full)
+        with pytest.raises(StorageFull, match="no room"):
+            Database(path, 1)
+    assert path.exists()
+    Database(path, 1).close()

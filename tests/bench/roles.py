@@ -4,7 +4,7 @@ Everything shares this machine's cores, the stores and the clients included; so 
 each other rather than what many machines would do.
 """
 
-import itertools
+import bisect
 import json
 import multiprocessing
 import os
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import httpx
 
-from feed.log import LogReader
+from feed.log import LogReader, readers
 from infra.bucket import Buckets
 from schemas import keys
 from schemas.errors import Unavailable
@@ -34,7 +34,6 @@ OWN_WRITES = ("PUT blobs", "PUT submissions", "PUT pending")
 
 _CLIENTS = 2
 _LATENCY_SECONDS = 20.0
-_SAMPLES_PER_SECOND = 8
 _FAIL_OVERS = 5
 _IDLE_SECONDS = 10.0
 
@@ -95,49 +94,67 @@ def _push_all(topology: Topology, files: int) -> None:
 
 
 def _latency(folder: Path, rate: float) -> list[Figure]:
-    """From the first byte of an upload to a dashboard that has its rows, while others push at `rate`."""
+    """From the first byte of an upload to a dashboard that answers with its rows, of all pushes at `rate`."""
     with _roles(folder, work=2) as topology:
         [ingest], [dashboard] = topology.roles["ingest"], topology.roles["dashboard"]
-        numbers = itertools.count()
+        levels: list[tuple[float, int]] = []
         ending = threading.Event()
-        background = threading.Thread(target=_push_steadily, args=(ingest, rate, numbers, ending))
-        background.start()
+        watching = threading.Thread(target=_watch, args=(dashboard, levels, ending))
+        watching.start()
         try:
-            time.sleep(3)
-            with ThreadPoolExecutor(32) as pool:
-                asked = []
-                for _ in range(int(_LATENCY_SECONDS * _SAMPLES_PER_SECOND)):
-                    asked.append(pool.submit(_visible_seconds, ingest, dashboard, 10_000_000 + next(numbers)))
-                    time.sleep(1 / _SAMPLES_PER_SECOND)
-                seconds = sorted(one.result() for one in asked)
+            began = _pushed_steadily(ingest, rate)
+            reader_of = readers(topology.buckets().public)
+            deadline = time.monotonic() + 60
+            while not (needed := _needed(reader_of)).keys() >= began.keys() or levels[-1][1] < max(needed.values()):
+                assert time.monotonic() < deadline, "not level"
+                time.sleep(0.1)
         finally:
             ending.set()
-            background.join()
+            watching.join()
+    times, seqs = zip(*levels, strict=True)
+    ended = {id: times[bisect.bisect_left(seqs, needed[id])] for id in began}
+    seconds = sorted(ended[id] - begun for id, begun in began.items())
     p99 = seconds[int(len(seconds) * 0.99)]
     what = f"the same at half of the best rate ({rate:.0f} a second): push to visible"
     return [Figure(what, f"p50 {statistics.median(seconds) * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms")]
 
 
-def _push_steadily(ingest: Process, rate: float, numbers: Iterator[int], ending: threading.Event) -> None:
-    """At a rate that does not wait for answers, as many independent runners push."""
-    begun = time.monotonic()
-    with httpx.Client(base_url=ingest.url, timeout=30) as client, ThreadPoolExecutor(8) as pool:
-        for sent in itertools.count():
-            if ending.wait(max(0.0, begun + sent / rate - time.monotonic())):
-                return
-            pool.submit(client.post, "/api/v1/submissions?project=bench", content=small_file(next(numbers)))
+def _watch(dashboard: Process, levels: list[tuple[float, int]], ending: threading.Event) -> None:
+    """Note when the dashboard answers from which entry of the outcomes log."""
+    with httpx.Client(base_url=dashboard.url, timeout=30) as client:
+        while not ending.wait(0.02):
+            seq = client.get("/api/v1/status").json()["outcomes_seq"]
+            levels.append((time.perf_counter(), seq))
 
 
-def _visible_seconds(ingest: Process, dashboard: Process, number: int) -> float:
-    with httpx.Client(timeout=30) as client:
-        body = small_file(number)
+def _pushed_steadily(ingest: Process, rate: float) -> dict[str, float]:
+    """When the push of each submission began. Nothing waits for answers, as many independent runners do not."""
+    began: dict[str, float] = {}
+
+    def push(client: httpx.Client, number: int) -> None:
         started = time.perf_counter()
-        answer = client.post(f"{ingest.url}/api/v1/submissions?project=bench", content=body).raise_for_status()
-        url = f"{dashboard.url}/api/v1/submissions/{answer.json()['id']}"
-        while (found := client.get(url)).status_code == 404 or found.json()["state"] != "accepted":
-            assert time.perf_counter() - started < 60, found.text
-            time.sleep(0.02)
-        return time.perf_counter() - started
+        answer = client.post("/api/v1/submissions?project=bench", content=small_file(number)).raise_for_status()
+        began[answer.json()["id"]] = started
+
+    start = time.monotonic()
+    with httpx.Client(base_url=ingest.url, timeout=30) as client, ThreadPoolExecutor(8) as pool:
+        pushes = []
+        for number in range(int(_LATENCY_SECONDS * rate)):
+            time.sleep(max(0.0, start + number / rate - time.monotonic()))
+            pushes.append(pool.submit(push, client, number))
+        for one in pushes:
+            one.result()
+    return began
+
+
+def _needed(reader_of: Callable[[str], LogReader]) -> dict[str, int]:
+    """The entry of the outcomes log with which each submission is visible, of those that are so far."""
+    seqs = {
+        int(entry.id.partition("-")[0]): entry.seq
+        for entry in reader_of(keys.outcomes_log(1)).entries_after(0, 1 << 20)
+    }
+    submissions = reader_of(keys.SUBMISSIONS_LOG).entries_after(0, 1 << 20)
+    return {entry.id: seqs[entry.batch] for entry in submissions if entry.batch in seqs}
 
 
 # --- fail-over ---

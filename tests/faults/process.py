@@ -66,11 +66,16 @@ class Process:
         if self.process is not None:
             self.process.wait()
 
-    def end(self) -> None:
-        """SIGTERM, and SIGKILL for what does not end by that."""
+    def terminate(self) -> None:
+        """SIGTERM, to one that was stopped too. It is not to come up again."""
         self.wanted = False
         self.send(signal.SIGCONT)
         self.send(signal.SIGTERM)
+
+    def end(self) -> None:
+        """SIGTERM, unless it had that, and SIGKILL for what does not end by it."""
+        if self.wanted:
+            self.terminate()
         if self.process is not None:
             try:
                 self.process.wait(20)

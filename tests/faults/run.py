@@ -97,6 +97,7 @@ def run(folder: Path, *, submissions: int, faults: int, seed: int, say: Say = pr
             *check.different_answers([dashboard.url for dashboard in dashboards]),
         ]
         lap("read")
+    lap("end")
     by_id = {pushed(n): n for n in [*ledger.receipts, *ledger.abandoned]}
     pushes: list[Push] = [push_of(seed, by_id[entry.id], big) for entry in truth.entries if entry.id in by_id]
     reference = undisturbed(folder / "undisturbed", pushes)

@@ -140,6 +140,8 @@ class Topology:
         self._end()
 
     def _end(self) -> None:
+        for process in self.processes[2:]:
+            process.terminate()
         for process in reversed(self.processes):  # storage last: those who end by SIGTERM may want to write
             process.end()
         if self._proxy is not None:

@@ -3,6 +3,7 @@
 import ast
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -50,7 +51,9 @@ def words_of(*modules: ModuleType) -> list[str]:
     """Short texts that the code of `modules` holds: keys, statuses, units."""
     words = set()
     for module in modules:
-        for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text())):
+        with ThreadPoolExecutor(1) as thread:  # in this one, greenlets of the browser's tests may confuse the parser
+            tree = thread.submit(ast.parse, Path(str(module.__file__)).read_text()).result()
+        for node in ast.walk(tree):
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                 words.add(node.target.id)
             elif isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
