@@ -322,9 +322,17 @@ def get_submission(*, request: AnyRequest, desk: TheDesk, submission: FromPath[s
     """Where a submission stands, and every reason. `received`: stored for good, but not yet announced or loaded."""
     if not keys.SHA256.fullmatch(submission):
         _found(None, "submission", submission)
-    if desk.read(lambda it: queries.submission(it, submission)) is None:
+
+    def make(snapshot: Snapshot) -> SubmissionStatus:
+        found = queries.submission(snapshot, submission)
+        if found is None:
+            raise FileNotFoundError(submission)
+        return found
+
+    try:
+        return desk.one(request, make, live=True)
+    except FileNotFoundError:
         return desk.without_etag(request, received(desk.source.public, submission))
-    return desk.one(request, lambda it: _found(queries.submission(it, submission), "submission", submission), live=True)
 
 
 def get_status(*, request: AnyRequest, desk: TheDesk) -> Response[Status]:
