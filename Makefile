@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 UP_ARGS ?=
 
-.PHONY: help install up demo test lint types rooms soak bench bench-large lock clean
+.PHONY: help install up demo test lint types rooms soak chaos bench bench-large lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ rooms: install
 
 soak: install ## the long tests, whole
 	RUNFEED_SOAK=1 $(BIN)/python -m pytest -m soak --timeout 3600
+
+chaos: install ## every role twice or more under 200 faults and 20,000 submissions; counts what was lost (15 minutes)
+	$(BIN)/python -m tests.faults --submissions 20000 --faults 200
 
 bench: install ## measure speed and memory; BENCHMARKS.md says how to read it
 	$(BIN)/python -m tests.bench
