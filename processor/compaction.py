@@ -190,6 +190,8 @@ def planned(
     file that holds it at least doubles.
     """
     small_bytes = file_bytes // 4
+    again = {file.key for file in new}  # a revision may name a part that the one before it named: same rows, same key
+    held = [file for file in held if file.key not in again]
     outdated = [any(file.first <= last and first <= file.last for first, last in replaced) for file in held]
     joined = {file.key for file in new if file.size_bytes < small_bytes}
     size = sum(file.size_bytes for file in new if file.key in joined)

@@ -16,7 +16,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from feed.announceable import describe_outcome
@@ -170,6 +170,16 @@ ACTIONS = st.lists(
 )
 
 
+def test_a_revision_with_the_same_rows_names_the_same_part_and_it_counts_once(lake: Lake) -> None:
+    for revision in range(3):
+        lake.commit(1, [10.0])
+        lake.announce()
+        lake.compact()
+        lake.check()
+        assert sum(file.rows for file in lake.files()) == 1, f"revision {revision}"
+
+
+@example(actions=[("revise", 1), ("announce", 0), ("compact", 0), ("revise", 1)], file_bytes=20_000)
 @given(actions=ACTIONS, file_bytes=st.sampled_from([1, 20_000, 1 << 27]))
 @settings(max_examples=25)
 def test_each_row_is_seen_once_after_every_step_crash_race_and_revision(
