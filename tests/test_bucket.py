@@ -1,7 +1,8 @@
 """The contract of `infra.bucket.Bucket`, run over every implementation.
 
 `folder` is a directory, `s3` a real SeaweedFS (which lists folder by folder), `memory` the S3 code over a store in
-memory that lists in key order, as S3 does.
+memory that lists in key order, as S3 does, `moto` another reading of S3's own words, which proves nothing about races,
+durability or rights.
 """
 
 import hashlib
@@ -13,11 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import boto3
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from moto.server import ThreadedMotoServer
 from obstore.store import MemoryStore
 
+from infra.aws import client_options
 from infra.bucket import Bucket, is_key
 from infra.folder import FolderBucket
 from infra.s3 import S3Bucket, open_s3
@@ -26,7 +30,16 @@ from schemas.errors import SwapLost
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(params=["folder", "s3", "memory"])
+@pytest.fixture(scope="module")
+def moto_endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["folder", "s3", "memory", "moto"])
 def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bucket]:
     """An empty bucket."""
     if request.param == "folder":
@@ -37,6 +50,17 @@ def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bucket]:
         on_server.create("first", b"")  # the first write makes the bucket
         on_server.delete("first")
         yield on_server
+    elif request.param == "moto":
+        if "_of_" in request.node.name:
+            pytest.skip("moto keeps everything in one process and proves nothing about races")
+        environ = {
+            "AWS_ENDPOINT_URL": request.getfixturevalue("moto_endpoint"),
+            "AWS_ACCESS_KEY_ID": "a",
+            "AWS_SECRET_ACCESS_KEY": "b",
+        }
+        name = f"contract-{next(_numbers)}"
+        boto3.client("s3", **client_options(environ)).create_bucket(Bucket=name)
+        yield open_s3(f"s3://{name}", environ)
     else:
         in_memory = S3Bucket("memory")
         in_memory._store = MemoryStore()
