@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -771,7 +772,8 @@ def test_the_operator_sees_who_waits_and_what_was_refused(
     swept(watcher, inbox.parents[1])
 
     def said(*arguments: str) -> str:
-        result = CliRunner().invoke(runner, [*arguments, "--data", str(tmp_path)])
+        with ThreadPoolExecutor(1) as thread:  # in this one the browser's tests may have left an event loop running
+            result = thread.submit(CliRunner().invoke, runner, [*arguments, "--data", str(tmp_path)]).result()
         assert result.exit_code == 0, result.exception
         return result.output
 
