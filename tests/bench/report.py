@@ -55,5 +55,8 @@ def watched_memory(pid: int) -> Iterator[Memory]:
 
 
 def _pss_bytes(pid: int) -> int:
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except ProcessLookupError:  # it is ending
+        return 0
     return int(text.split("Pss:")[1].split()[0]) * 1024
