@@ -42,8 +42,8 @@ def apply_policies(
     try:
         for place in (public, private):
             what = f"s3://{place.bucket}"
-            if not told(lambda: client.head_bucket(Bucket=place.bucket), frozenset({"404", "NoSuchBucket"})):  # noqa: B023
-                told(lambda: client.create_bucket(**_new_bucket(place, client.meta.region_name)), _THERE)  # noqa: B023
+            if not told(partial(client.head_bucket, Bucket=place.bucket), frozenset({"404", "NoSuchBucket"})):
+                told(partial(client.create_bucket, **_new_bucket(place, client.meta.region_name)), _THERE)
         for what, call in _calls(client, documents, public, private).items():
             found[what] = "applied" if told(call, _ABSENT_FEATURE) else "not supported"
     finally:

@@ -92,9 +92,7 @@ def has_outcome(public: Bucket, lake_version: int, first: int) -> bool:
 
 def newest_outcome(public: Bucket, lake_version: int) -> Outcome | None:
     """The outcome of the last batch that has one."""
-    newest = ""
-    for newest in public.list(f"lake/v{lake_version}/outcomes/"):  # noqa: B007 - the last one counts
-        pass
+    newest = max(public.list(f"lake/v{lake_version}/outcomes/"), default="")
     return msgspec.json.decode(public.read(newest), type=Outcome) if newest else None
 
 

@@ -14,7 +14,7 @@ from infra.clock import now
 from infra.hints import Hints
 from infra.lease import Lease, Undivided
 from infra.process import Process
-from processor.actors import batch_sender, batches_on, declare_actors
+from processor.actors import QUEUE, batch_sender, batches_on, declare_actors
 from processor.batch import Processor
 from processor.children import Children
 from processor.compaction import compact
@@ -77,9 +77,8 @@ def announce(process: Process, reader_of: Callable[[str], LogReader]) -> None:
         clock=now,
     )
     process.add_loop("lag", backlogs.look, wakes_on="", idle_seconds=LAG_EVERY)
-    process.add_loop(
-        "queue", partial(process.metrics.look_at_queue, process.queue, "batches"), wakes_on="", idle_seconds=LAG_EVERY
-    )
+    look_at_queue = partial(process.metrics.look_at_queue, process.queue, QUEUE)
+    process.add_loop("queue", look_at_queue, wakes_on="", idle_seconds=LAG_EVERY)
 
 
 def _lease(process: Process) -> Lease:

@@ -8,7 +8,6 @@ durability or rights.
 import hashlib
 import itertools
 import os
-import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -52,7 +51,7 @@ def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bucket]:
         on_server.delete("first")
         yield on_server
     elif request.param == "moto":
-        if re.search("_of_|threads|many|while|together|race", request.node.name):
+        if request.node.get_closest_marker("races"):
             pytest.skip("moto keeps everything in one process and proves nothing about races")
         environ = {
             "AWS_ENDPOINT_URL": request.getfixturevalue("moto_endpoint"),
@@ -106,6 +105,7 @@ def test_an_existing_object_is_never_replaced_by_create(bucket: Bucket, tmp_path
     assert bucket.head("a").content_type == "application/octet-stream"
 
 
+@pytest.mark.races
 def test_one_of_sixteen_creators_wins(bucket: Bucket) -> None:
     """Half of them name a type of their own: the winner's bytes and type stay together."""
     for turn in turns(bucket):
@@ -199,6 +199,7 @@ def test_swap_needs_the_etag_of_what_is_there(bucket: Bucket) -> None:
     assert list(bucket.list("")) == []
 
 
+@pytest.mark.races
 def test_eight_threads_lose_no_increment(bucket: Bucket) -> None:
     bucket.create("counter", b"0")
 
@@ -216,6 +217,7 @@ def test_eight_threads_lose_no_increment(bucket: Bucket) -> None:
     assert bucket.read("counter") == b"80"
 
 
+@pytest.mark.races
 def test_one_of_many_first_swaps_and_creates_wins(bucket: Bucket) -> None:
     """A swap that expects nothing never replaces what a create has just made."""
     for turn in turns(bucket):
@@ -236,6 +238,7 @@ def test_one_of_many_first_swaps_and_creates_wins(bucket: Bucket) -> None:
         assert bucket.read(key) == b"%d" % winners[0]
 
 
+@pytest.mark.races
 def test_bytes_and_etag_belong_together_while_others_swap(bucket: Bucket) -> None:
     """Every version that is ever read has the etag that its own swap returned."""
     etag = bucket.create("a", b"0")
