@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 _MAX_REQUEST_BYTES = MAX_CONTEXT_BYTES + (4 << 10)
 
+_LOOKS, _LOOK_SECONDS = 10, 0.1
 _Request = Request[Any, Any, Any]
 
 
@@ -155,8 +156,7 @@ class Uploads:
 
     def _missing(self, grant: Grant) -> list[Piece]:
         links, key = self._offered(), keys.upload_body(grant.id)
-        with contextlib.suppress(FileNotFoundError):
-            self._buckets.private.head(key)
+        if self._is_there(key):
             return []
         if not grant.upload:
             url = links.whole(key, grant.size_bytes, SECONDS)
@@ -233,11 +233,19 @@ class Uploads:
                     await self._forget(inbox, grant, arrival)  # so that it can be sent once more
                     raise
         except (FileNotFoundError, SwapLost) as error:
-            if receipt_now := await anyio.to_thread.run_sync(known_receipt, self._buckets.public, grant.id):
-                return receipt_now  # somebody else has completed it meanwhile
+            if receipt_now := await self._completed_elsewhere(grant.id):
+                return receipt_now
             raise Refused("file", "the file, uploaded", "nothing", status=409) from error
         await self._forget(inbox, grant, arrival)
         return receipt
+
+    async def _completed_elsewhere(self, identity: str) -> Receipt | None:
+        """The receipt, if another server gives it within a second: what it joins is another version for a moment."""
+        for _ in range(_LOOKS):
+            if receipt := await anyio.to_thread.run_sync(known_receipt, self._buckets.public, identity):
+                return receipt
+            await anyio.sleep(_LOOK_SECONDS)
+        return None
 
     def _join(self, grant: Grant) -> None:
         """One object of the parts, if they are all there; Refused 409 if not."""
@@ -248,9 +256,17 @@ class Uploads:
             there = links.parts(key, grant.upload)
             sizes = {part.number: part.size_bytes for part in there}
             missing = [number for number, _, size in _parts(grant) if sizes.get(number) != size]
-            if missing:
+            if not missing:
+                links.finish(key, grant.upload, there)
+            elif not self._is_there(key):  # else another server has just joined it, and its parts are on their way out
                 raise Refused("file", "all parts", f"{len(missing)} missing", status=409)
-            links.finish(key, grant.upload, there)
+
+    def _is_there(self, key: str) -> bool:
+        try:
+            self._buckets.private.head(key)
+        except FileNotFoundError:
+            return False
+        return True
 
     async def _forget(self, inbox: Inbox, grant: Grant, arrival: Arrival) -> None:
         await inbox.remove(arrival)

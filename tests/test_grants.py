@@ -266,8 +266,26 @@ def test_completing_at_once_on_two_servers_makes_one_submission(server: Serving)
         thread.start()
     for thread in threads:
         thread.join()
-    assert {answer.status_code for answer in answers} <= {200, 201}
+    assert {answer.status_code for answer in answers} <= {200, 201}, [answer.text for answer in answers]
     assert {answer.json()["id"] for answer in answers} == {granted["id"]}
+    assert len(server.submissions()) == 1
+
+
+def test_parts_that_vanish_while_another_server_joins_them_are_not_called_missing(
+    server: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    granted = server.ask(BIG).json()
+    put(granted["pieces"], BIG)
+    links: Any = server.uploads._links
+    listed, finish = links.parts, links.finish
+
+    def joined_meanwhile(key: str, upload: str) -> list[Any]:
+        there = listed(key, upload)
+        finish(key, upload, there)
+        return list(there[:1])
+
+    monkeypatch.setattr(links, "parts", joined_meanwhile)
+    assert server.post(granted["complete"]).status_code == 201
     assert len(server.submissions()) == 1
 
 
