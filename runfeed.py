@@ -51,6 +51,20 @@ ROLES = {
 """Where each role lives, in the order in which a process with all of them has them."""
 
 
+PYTHON = {
+    "follow": "feed.follow",
+    "follow_async": "feed.follow",
+    "Breach": "feed.follow",
+}
+"""What programs import from here, and where it lives."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PYTHON:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(PYTHON[name]), name)
+
+
 class Rooms(click.Group):
     """A group that imports a room only for its own commands."""
 

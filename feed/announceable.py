@@ -13,14 +13,19 @@ from typing import TypeVar
 
 import msgspec
 
+from feed.atom import described_bytes
 from infra.bucket import Bucket
 from schemas import keys
 from schemas.errors import Refused
 from schemas.keys import Marker
-from schemas.records import Entry, Outcome, Submission
+from schemas.records import Category, Entry, Outcome, Submission, SubmissionOutcome, Withdrawal
 
-Record = TypeVar("Record", Submission, Outcome)
+Record = TypeVar("Record", Submission, Outcome, Withdrawal)
 
+MAX_TOMBSTONES = 1000
+"""Withdrawn submissions that an entry names; the withdrawal's record names all."""
+
+_VERDICTS = ("accepted", "rejected", "quarantined", "withdrawn")
 _OUTCOMES_LOG = re.compile(r"outcomes-v(\d{1,9})")
 _OUTCOME_ID = re.compile(r"(\d{12})-(\d{6})")
 
@@ -48,6 +53,8 @@ def write_marker(private: Bucket, marker: Marker) -> None:
 
 def describe_submission(bucket: Bucket, marker: Marker) -> Announceable | None:
     """A Describe of the submissions log."""
+    if withdrawn := keys.parse_withdrawal_id(marker.id):
+        return _describe_withdrawal(bucket, withdrawn)
     key = keys.submission(keys.checked_sha256(marker.id, marker.key))
     try:
         submission = _record(key, bucket.read(key), Submission)
@@ -69,8 +76,40 @@ def describe_submission(bucket: Bucket, marker: Marker) -> Announceable | None:
             media_type=blob.media_type,
             encoding=blob.encoding,
             project=submission.project,
+            summary=described_bytes(blob.size_bytes, blob.media_type, blob.encoding),
+            categories=_categories(project=[submission.project], format=[_declared_format(submission)]),
             published=submission.received,
             updated=submission.received,
+        ),
+    )
+
+
+def _describe_withdrawal(bucket: Bucket, sha256: str) -> Announceable | None:
+    key = keys.withdrawal(sha256)
+    try:
+        body = bucket.read(key)
+    except FileNotFoundError:
+        return None
+    withdrawal = _record(key, body, Withdrawal)
+    count = len(withdrawal.submissions)
+    return Announceable(
+        withdrawal.nonce,
+        Entry(
+            seq=0,
+            batch=0,
+            id=keys.withdrawal_id(sha256),
+            title=f"{withdrawal.project}: {_counted(count, 'submission')} withdrawn",
+            key=key,
+            sha256=hashlib.sha256(body).hexdigest(),
+            size_bytes=len(body),
+            media_type="application/json",
+            project=withdrawal.project,
+            summary=withdrawal.reason,
+            categories=_categories(project=[withdrawal.project], verdict=["withdrawn"]),
+            withdraws=sha256,
+            withdrawn=tuple(withdrawal.submissions[:MAX_TOMBSTONES]),
+            published=withdrawal.withdrawn,
+            updated=withdrawal.withdrawn,
         ),
     )
 
@@ -97,6 +136,11 @@ def describe_outcome(bucket: Bucket, marker: Marker) -> Announceable | None:
             sha256=hashlib.sha256(body).hexdigest(),
             size_bytes=len(body),
             media_type="application/json",
+            summary=outcome_summary(outcome),
+            categories=_categories(
+                format=sorted({one.format for one in outcome.submissions}),
+                verdict=[verdict for verdict in _VERDICTS if verdict in {one.verdict for one in outcome.submissions}],
+            ),
             published=outcome.finished,
             updated=outcome.finished,
         ),
@@ -113,17 +157,47 @@ def submission_title(submission: Submission) -> str:
     return f"{submission.project}: {what}{of}{on}{chunk}"
 
 
+def _declared_format(submission: Submission) -> str:
+    return "" if submission.format == "auto" else submission.format[:80]
+
+
+def _categories(**terms: list[str]) -> tuple[Category, ...]:
+    """One for each term that is not empty; the parameters' names are the schemes."""
+    return tuple(Category(scheme=scheme, term=term) for scheme, some in terms.items() for term in some if term)
+
+
 def outcome_title(outcome: Outcome) -> str:
     """`batch 12-40: 29 accepted, 1 rejected`."""
     verdicts = [submission.verdict for submission in outcome.submissions]
-    counts = [
-        f"{verdicts.count(verdict)} {verdict}"
-        for verdict in ("accepted", "rejected", "quarantined")
-        if verdict in verdicts
-    ]
+    counts = [f"{verdicts.count(verdict)} {verdict}" for verdict in _VERDICTS if verdict in verdicts]
     batch = f"batch {outcome.first}-{outcome.last}" if outcome.last != outcome.first else f"batch {outcome.first}"
     revision = f", revision {outcome.revision}" if outcome.revision else ""
     return f"{batch}{revision}: {', '.join(counts) or 'nothing'}"
+
+
+def outcome_summary(outcome: Outcome) -> str:
+    """`jmh: 2 runs, 12 measurements; junit: 1 run, 40 tests; 1 submission without a format`."""
+    by_format: dict[str, list[SubmissionOutcome]] = {}
+    for one in outcome.submissions:
+        by_format.setdefault(one.format, []).append(one)
+    unknown = by_format.pop("", [])
+    lines = [f"{format}: {_counts(some)}" for format, some in sorted(by_format.items())]
+    if unknown:
+        lines.append(f"{_counted(len(unknown), 'submission')} without a format")
+    return "; ".join(lines) or "nothing"
+
+
+def _counts(some: list[SubmissionOutcome]) -> str:
+    counts = {
+        "run": sum(one.runs for one in some),
+        "measurement": sum(one.measurements for one in some),
+        "test": sum(one.tests for one in some),
+    }
+    return ", ".join(_counted(count, noun) for noun, count in counts.items() if count) or "no runs"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _record(key: str, body: bytes, type: type[Record]) -> Record:

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import TypeVar
@@ -20,15 +21,18 @@ import msgspec
 import structlog
 
 from feed.announceable import Announceable, Describe
-from feed.atom import carriable, render_document
+from feed.atom import NO_LINKS, Document, Links, carriable, render_document
+from feed.chain import START, chained_all
 from feed.choice import Choice, by_lane, entries_to_page, turns
+from feed.index import extend_index
 from feed.log import HeadState, LogReader
+from feed.signing import Signer
 from feed.sweep import unlinked_pages
 from infra.bucket import Buckets
 from schemas import keys
 from schemas.errors import Refused, SwapLost
 from schemas.keys import Marker, Page
-from schemas.records import Entry
+from schemas.records import Checkpoint, Entry
 
 HEAD_KEEP = 100
 """Entries that stay in the head when the older ones move to a page, which happens from twice as many on."""
@@ -46,7 +50,10 @@ R = TypeVar("R")
 
 
 class Announcer:
-    """Announces what waits for `reader`'s log. One thread calls it; `threads` of its own hide the storage's latency."""
+    """Announces what waits for `reader`'s log. One thread calls it; `threads` of its own hide the storage's latency.
+
+    Without a `signer` the log has no checkpoints. `links` stand in each head.
+    """
 
     def __init__(
         self,
@@ -55,6 +62,8 @@ class Announcer:
         describe: Describe,
         *,
         clock: Callable[[], datetime],
+        signer: Signer | None = None,
+        links: Links = NO_LINKS,
         head_keep: int = HEAD_KEEP,
         threads: int = 8,
     ) -> None:
@@ -63,6 +72,9 @@ class Announcer:
         self._reader = reader
         self._describe = describe
         self._clock = clock
+        self._signer = signer
+        self._links = links
+        self._indexed = ""  # the newest page that the index is known to hold
         self._head_keep = head_keep
         self._pool = ThreadPoolExecutor(threads, "announcer") if threads > 1 else None
         self._start_lane = ""
@@ -77,9 +89,11 @@ class Announcer:
         for _ in range(_ATTEMPTS):
             head, waiting = self._look()
             try:
-                return self._announce(head, waiting)
+                announced = self._announce(head, waiting)
             except SwapLost:
                 continue
+            self._index(head)
+            return announced
         return 0
 
     def sweep(self, now: datetime) -> int:
@@ -156,25 +170,57 @@ class Announcer:
         """Swap in a head with `chosen`; SwapLost if it has changed since. Entries that leave it go to a page first."""
         first = head.last_seq + 1
         now = max([self._clock(), *(entry.updated for entry in head.entries[-1:])])
+        before = self._anchored(head)
         added = [
             carriable(msgspec.structs.replace(entry, seq=first + at, batch=first, updated=now))
             for at, entry in enumerate(chosen)
         ]
         paged = entries_to_page(head.entries, marked, self._head_keep)
-        previous = self._write_page(paged, head.previous) if paged else head.previous
+        if paged:
+            before = self._write_page(replace(before, entries=paged, archive=True))
         entries = (*head.entries[len(paged) :], *added)
-        body = render_document(self._reader.log, entries, archive=False, previous=previous)
-        etag = self._public.swap(keys.feed_head(self._reader.log), body, etag=head.etag)
-        self._reader.remember(HeadState(etag, entries, previous))
+        document = replace(before, entries=entries, checkpoint=self._checkpoint(before.chain, entries))
+        etag = self._public.swap(keys.feed_head(self._reader.log), _rendered(document, self._links), etag=head.etag)
+        self._reader.remember(HeadState(etag, document))
 
-    def _write_page(self, entries: tuple[Entry, ...], previous: str) -> str:
-        """The key of the page of `entries`; the same page may be there already, left by one who lost or died."""
-        body = render_document(self._reader.log, entries, archive=True, previous=previous)
-        digest16 = hashlib.sha256(body).hexdigest()[:16]
-        page = Page(self._reader.log, entries[0].seq, entries[-1].seq, digest16)
+    def _anchored(self, head: HeadState) -> Document:
+        """Where the head's first entry stands in the log. For the head of a release before there were chains the whole
+        log is read, once."""
+        document = replace(head.document, checkpoint=None)
+        if document.chain:
+            return document
+        if not document.previous:
+            new = not document.entries and self._signer
+            return replace(document, chain=START, authority=self._signer.authority if new and self._signer else "")
+        _, sha256 = self._reader.page_and_digest(document.previous)
+        chain, seq = START, 0
+        while seq < head.first_seq - 1:
+            some = self._reader.entries_after(seq, head.first_seq - 1 - seq)
+            chain, seq = chained_all(chain, some), some[-1].seq
+        return replace(document, previous_sha256=sha256, chain=chain)
+
+    def _checkpoint(self, chain: str, entries: tuple[Entry, ...]) -> Checkpoint | None:
+        if self._signer is None:
+            return None
+        last = entries[-1]
+        return self._signer.sign(self._reader.log, last.seq, chained_all(chain, entries), last.updated)
+
+    def _write_page(self, page: Document) -> Document:
+        """Write it, and return where the entries after it stand. The same page may be there already, left by one who
+        lost or died."""
+        body = _rendered(page)
+        sha256 = hashlib.sha256(body).hexdigest()
+        key = Page(page.log, page.entries[0].seq, page.entries[-1].seq, sha256[:16]).key
         with contextlib.suppress(FileExistsError):
-            self._public.create(page.key, body)
-        return page.key
+            self._public.create(key, body)
+        chain = chained_all(page.chain, page.entries)
+        return replace(page, entries=(), archive=False, previous=key, previous_sha256=sha256, chain=chain)
+
+    def _index(self, head: HeadState) -> None:
+        """Bring the log's index up to the newest page that `head` links; one that was just made waits for the next."""
+        if head.previous != self._indexed:
+            extend_index(self._public, self._reader, head)
+            self._indexed = head.previous
 
     def _delete(self, markers: Iterable[Marker]) -> None:
         self._private.delete(*(marker.key for marker in markers))
@@ -184,3 +230,17 @@ class Announcer:
         if self._pool is None or len(items) < 4:
             return [call(item) for item in items]
         return list(self._pool.map(call, items))
+
+
+def _rendered(document: Document, links: Links = NO_LINKS) -> bytes:
+    return render_document(
+        document.log,
+        document.entries,
+        archive=document.archive,
+        previous=document.previous,
+        previous_sha256=document.previous_sha256,
+        chain=document.chain,
+        authority=document.authority,
+        checkpoint=document.checkpoint,
+        links=links,
+    )

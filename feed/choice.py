@@ -1,13 +1,13 @@
 """Which of the waiting markers a commit announces. Pure.
 
 Lanes (projects) take turns, the oldest of each first, so that a flood in one cannot starve the others. A commit is
-bounded in entries, in their bytes and in the bytes of their blobs. An entry of a large blob commits alone, so that its
-batch is its own: if it cannot be first, its lane is held back and goes first in the next commit.
+bounded in entries, in their bytes and in the bytes of their blobs. An entry of a large blob, or a withdrawal, commits
+alone, so that its batch is its own: if it cannot be first, its lane is held back and goes first in the next commit.
 """
 
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
-from itertools import takewhile
+from itertools import accumulate, takewhile
 
 from feed.announceable import Announceable
 from feed.atom import rendered_size
@@ -16,7 +16,8 @@ from schemas.keys import Marker
 from schemas.records import Entry
 
 MAX_COMMIT_ENTRIES = 1000
-MAX_COMMIT_BYTES = 1 << 20
+MAX_COMMIT_BYTES = 1536 << 10
+MAX_PAGE_BYTES = 1536 << 10
 LARGE_BYTES = 8 << 20
 """Of the blobs that one commit announces together, so that a batch's memory is bounded."""
 
@@ -68,7 +69,8 @@ class Choice:
         if found.nonce != marker.nonce:
             self.stale.append(marker)
             return
-        large = found.entry.size_bytes > LARGE_BYTES
+        # A withdrawal is processed in another way than submissions, so it has a batch of its own too.
+        large = found.entry.size_bytes > LARGE_BYTES or found.entry.withdraws != ""
         size = rendered_size(found.entry)
         if self.entries and large:
             if not self.held:
@@ -98,4 +100,8 @@ def entries_to_page(entries: tuple[Entry, ...], marked: Set[str], keep: int) -> 
     if len(entries) < 2 * keep:
         return ()
     movable = entries[: min(len(entries) - keep, MAX_PAGE_ENTRIES)]
-    return tuple(takewhile(lambda entry: entry.id not in marked, movable))
+    sizes = accumulate(map(rendered_size, movable))
+    bounded = [
+        entry for at, (entry, size) in enumerate(zip(movable, sizes, strict=True)) if not at or size <= MAX_PAGE_BYTES
+    ]
+    return tuple(takewhile(lambda entry: entry.id not in marked, bounded))

@@ -35,9 +35,16 @@ class HeadState:
     """What a log's head holds. `etag` is None for a log that does not exist yet."""
 
     etag: str | None
-    entries: tuple[Entry, ...]
-    previous: str
-    """Key of the newest page, or ""."""
+    document: Document
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        return self.document.entries
+
+    @property
+    def previous(self) -> str:
+        """Key of the newest page, or ""."""
+        return self.document.previous
 
     @property
     def first_seq(self) -> int:
@@ -60,7 +67,8 @@ class LogReader:
         self.bucket = bucket
         self.log = log
         self._head_key = keys.feed_head(log)
-        self._head = HeadState(None, (), "")
+        self._none = HeadState(None, Document(log, (), archive=False, previous=""))
+        self._head = self._none
         self._head_lock = threading.Lock()
         self._pages_lock = threading.Lock()
         self._page_keys: list[str] = []  # ascending, as far as they were listed
@@ -71,12 +79,11 @@ class LogReader:
         try:
             etag = self.bucket.head(self._head_key).etag
         except FileNotFoundError:
-            return HeadState(None, (), "")
+            return self._none
         with self._head_lock:
             if self._head.etag != etag:
                 body, etag = self.bucket.read_versioned(self._head_key)
-                document = _document(self._head_key, self.log, body)
-                self._head = HeadState(etag, document.entries, document.previous)
+                self._head = HeadState(etag, _document(self._head_key, self.log, body))
             return self._head
 
     def remember(self, head: HeadState) -> None:
@@ -106,15 +113,19 @@ class LogReader:
 
     def page(self, key: str) -> Document:
         """The page of that key, checked against the digest and range in its name; not cached."""
+        return self.page_and_digest(key)[0]
+
+    def page_and_digest(self, key: str) -> tuple[Document, str]:
+        """The page, and the SHA-256 of its bytes."""
         named = keys.parse_page(key)
         body = self.bucket.read(key)
-        digest16 = hashlib.sha256(body).hexdigest()[:16]
-        if named is None or digest16 != named.digest16:
-            raise Unavailable(f"{key}: expected a page of the digest that its name says, found digest {digest16}")
+        sha256 = hashlib.sha256(body).hexdigest()
+        if named is None or sha256[:16] != named.digest16:
+            raise Unavailable(f"{key}: expected a page of the digest that its name says, found digest {sha256[:16]}")
         document = _document(key, self.log, body)
         if not document.entries or (document.entries[0].seq, document.entries[-1].seq) != (named.first, named.last):
             raise Unavailable(f"{key}: expected the entries that its name says, found others")
-        return document
+        return document, sha256
 
     def _page_covering(self, seq: int) -> tuple[Entry, ...]:
         """The entries of a page that holds `seq`; a page may be swept between listing and reading, so look again."""

@@ -47,7 +47,7 @@ ROLES: Mapping[str, Role] = {
     "announce": Role(
         Grants(PUBLIC, write=("feeds/*", "lake/*", PROBE), delete=("feeds/*", "lake/*", PROBE)),
         Grants(
-            write=("checkpoints/*", "leases/*", PROBE),
+            write=("checkpoints/*", "keys/*", "leases/*", PROBE),
             delete=("leases/*", "pending/*", PROBE),
         ),
     ),

@@ -77,6 +77,17 @@ class Settings:
     snapshot_seconds: int = field(
         default=0, metadata={"help": "between two published snapshots of a dashboard's database; 0: none"}
     )
+    public_url: str = field(
+        default="",
+        metadata={"help": "address at which people reach this server; empty: logs name neither it nor a hub"},
+    )
+    hubs: str = field(
+        default="", metadata={"help": "WebSub hubs to tell of new entries beside our own, separated by spaces"}
+    )
+    private_addresses: bool = field(
+        default=False, metadata={"help": "let sources and callbacks be at loopback and private addresses"}
+    )
+    source_seconds: int = field(default=300, metadata={"help": "between two looks at a source that names no time"})
     tls_certificate: str = field(
         default="", metadata={"help": "PEM file of the server's certificate chain; empty: HTTP"}
     )

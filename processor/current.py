@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from feed.announceable import describe_outcome
+from feed.announceable import Describe, describe_outcome
 from feed.announcer import Announcer
 from feed.log import LogReader
 from infra.bucket import Buckets
@@ -13,7 +13,7 @@ from schemas import keys
 
 
 class CurrentLake:
-    """The steps of loops, each for one thread. `threads` is how many the announcer uses to hide storage's latency."""
+    """The steps of loops, each for one thread."""
 
     def __init__(
         self,
@@ -22,7 +22,7 @@ class CurrentLake:
         send: Send,
         *,
         clock: Callable[[], datetime],
-        threads: int,
+        announcer_of: Callable[[LogReader, Describe], Announcer],
         redeliver_after: timedelta = REDELIVER_AFTER,
         held: Held = lambda: None,
     ) -> None:
@@ -30,7 +30,7 @@ class CurrentLake:
         self._reader_of = reader_of
         self._send = send
         self._clock = clock
-        self._threads = threads
+        self._announcer_of = announcer_of
         self._redeliver_after = redeliver_after
         self._held = held
         self._dispatcher: tuple[int, Dispatcher] | None = None
@@ -64,15 +64,14 @@ class CurrentLake:
         """A commit to the outcomes log; the number of outcomes announced."""
         version, _ = current_lake(self._buckets.public)
         if self._announcer is None or self._announcer[0] != version:
-            self._announcer = version, self._announcer_of(version)
+            self._announcer = version, self._new_announcer(version)
         return self._announcer[1].commit()
 
     def sweep(self) -> int:
         """Remove what leads nowhere and is older than a week; the number of objects removed."""
         version, _ = current_lake(self._buckets.public)
         now = self._clock()
-        return self._announcer_of(version).sweep(now) + sweep_parts(self._buckets.public, version, now)
+        return self._new_announcer(version).sweep(now) + sweep_parts(self._buckets.public, version, now)
 
-    def _announcer_of(self, version: int) -> Announcer:
-        outcomes = self._reader_of(keys.outcomes_log(version))
-        return Announcer(self._buckets, outcomes, describe_outcome, clock=self._clock, threads=self._threads)
+    def _new_announcer(self, version: int) -> Announcer:
+        return self._announcer_of(self._reader_of(keys.outcomes_log(version)), describe_outcome)

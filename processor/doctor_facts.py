@@ -39,7 +39,7 @@ CREATE TABLE markers (key VARCHAR, log VARCHAR, id VARCHAR, nonce VARCHAR, made 
 CREATE TABLE checkpoints (key VARCHAR, version INTEGER, seq BIGINT);
 CREATE TABLE documents (key VARCHAR, log VARCHAR, first BIGINT, last BIGINT, previous VARCHAR);
 CREATE TABLE entries (document VARCHAR, log VARCHAR, seq BIGINT, batch BIGINT, id VARCHAR, title VARCHAR, key VARCHAR,
-    sha256 VARCHAR, size_bytes BIGINT, media_type VARCHAR, encoding VARCHAR, project VARCHAR,
+    sha256 VARCHAR, size_bytes BIGINT, media_type VARCHAR, encoding VARCHAR, project VARCHAR, withdraws VARCHAR,
     published BIGINT, updated BIGINT);
 CREATE TABLE outcomes (key VARCHAR, version INTEGER, named_first BIGINT, named_revision INTEGER, id VARCHAR,
     first BIGINT, last BIGINT, revision INTEGER, nonce VARCHAR, through BIGINT, sha256 VARCHAR, size_bytes BIGINT);

@@ -135,9 +135,13 @@ def page_facts(key: str, body: bytes) -> Facts:
     return [("documents", row), *(("entries", row) for row in _entry_rows(key, document))]
 
 
+_NOT_COMPARED = frozenset({"summary", "categories", "withdrawn"})
+"""Of an entry: they follow from the rest."""
+
+
 def _entry_rows(key: str, document: Document) -> Iterator[dict[str, Any]]:
     for entry in document.entries:
-        row = {name: getattr(entry, name) for name in Entry.__struct_fields__}
+        row = {name: getattr(entry, name) for name in Entry.__struct_fields__ if name not in _NOT_COMPARED}
         row |= {"published": _seconds(entry.published), "updated": _seconds(entry.updated)}
         yield {"document": key, "log": document.log, **row}
 

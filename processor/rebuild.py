@@ -21,6 +21,7 @@ import msgspec
 from feed.announceable import describe_outcome
 from feed.announcer import Announcer
 from feed.log import LogReader
+from feed.signing import Signer
 from infra.bucket import Bucket, Buckets
 from processor.batch import Processor
 from processor.dispatcher import read_checkpoint, write_checkpoint
@@ -86,7 +87,7 @@ class Rebuild:
         self._skip_done()
         self._began = self.done + 1
         log = reader_of(keys.outcomes_log(self.new_version))
-        self._announcer = Announcer(buckets, log, describe_outcome, clock=clock)
+        self._announcer = Announcer(buckets, log, describe_outcome, clock=clock, signer=Signer.of(buckets.private))
 
     def replay(self, progress: Progress) -> int:
         """Process what the log holds now beyond `done`; the number of batches that was. What arrives meanwhile waits

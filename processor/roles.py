@@ -7,13 +7,16 @@ from functools import partial
 
 from feed.announceable import describe_submission
 from feed.announcer import Announcer
+from feed.atom import NO_LINKS, Links
 from feed.lag import Backlogs
 from feed.log import LogReader
+from feed.signing import Signer
 from infra.broker import start_worker
 from infra.clock import now
 from infra.hints import Hints
 from infra.lease import Lease, Undivided
 from infra.process import Process
+from infra.settings import Settings
 from processor.actors import QUEUE, batch_sender, batches_on, declare_actors
 from processor.batch import Processor
 from processor.children import Children
@@ -44,13 +47,16 @@ def announce(process: Process, reader_of: Callable[[str], LogReader]) -> None:
     settings, buckets = process.settings, process.buckets
     threads = REQUESTS_AT_ONCE if settings.bucket else 1
     submissions = reader_of(keys.SUBMISSIONS_LOG)
-    announcer = Announcer(buckets, submissions, describe_submission, clock=now, threads=threads)
+    announcer_of = partial(
+        Announcer, buckets, clock=now, signer=Signer.of(buckets.private), links=links_of(settings), threads=threads
+    )
+    announcer = announcer_of(submissions, describe_submission)
     lake = CurrentLake(
         buckets,
         reader_of,
         batch_sender(process.queue),
         clock=now,
-        threads=threads,
+        announcer_of=announcer_of,
         redeliver_after=timedelta(seconds=settings.redeliver_seconds),
         held=partial(batches_on, process.queue),
     )
@@ -79,6 +85,12 @@ def announce(process: Process, reader_of: Callable[[str], LogReader]) -> None:
     process.add_loop("lag", backlogs.look, wakes_on="", idle_seconds=LAG_EVERY)
     look_at_queue = partial(process.metrics.look_at_queue, process.queue, QUEUE)
     process.add_loop("queue", look_at_queue, wakes_on="", idle_seconds=LAG_EVERY)
+
+
+def links_of(settings: Settings) -> Links:
+    """What the logs' heads link, where it is known at which address people reach us."""
+    base = settings.public_url.rstrip("/")
+    return Links(base, (f"{base}/hub", *settings.hubs.split())) if base else NO_LINKS
 
 
 def _lease(process: Process) -> Lease:

@@ -6,6 +6,9 @@ Public bucket:
     submissions/<aa>/<id>.json                        what they are and where they came from
     feeds/<log>/current.atom                          a log's head
     feeds/<log>/<first>-<last>-<digest16>.atom        a log's page, never changed
+    feeds/<log>/index/current.json                    which pages hold which entries
+    feeds/<log>/index/<first>-<last>-<digest16>.json  the same of older pages, never changed
+    withdrawals/<aa>/<sha256>.json                    this blob is withdrawn, and why; nobody may send it again
     lake/current.json                                 which lake version serves
     lake/v<N>/<table>/<first>-<last>-<digest16>.parquet   a part
     lake/v<N>/outcomes/<first>/<revision>.json        what came of a batch
@@ -22,6 +25,11 @@ Private bucket:
 
     pending/<log>/<lane>/<nonce>-<id>                 a marker: <id> waits to be announced
     attempts/v<N>/<first>/<k>/<seq>                   delivery k of a batch reached this seq
+    keys/signing                                      what checkpoints of the logs are signed with
+    withdrawing/<sha256>-<nonce>                      a note: look whether anything of a withdrawn blob is left
+    sources/<name>.json                               somebody else's feed whose enclosures are taken
+    sources/<name>/…                                  how far that has come
+    hub/<digest32>.json                               a subscription to a log by WebSub
     checkpoints/<name>.json                           how far a follower has come
     swept/<sha256>                                    a blob that nobody named, kept for a while longer
     leases/<name>.json                                who of many does what one is enough for
@@ -59,10 +67,12 @@ _PART = re.compile(r"lake/v(\d+)/([a-z_]+)/(\d{12})-(\d{12})-([0-9a-f]{16})\.par
 _OUTCOME = re.compile(r"lake/v(\d+)/outcomes/(\d{12})/(\d{6})\.json")
 _CATALOG = re.compile(r"lake/v(\d+)/catalog/(\d{12})\.json")
 _MERGED = re.compile(r"lake/v(\d+)/catalog/([a-z_]+)/(\d{12})-([0-9a-f]{16})\.parquet")
-_SNAPSHOT = re.compile(r"snapshots/v\d+/\d+\.\d+/\d{12}-\d{12}-[0-9a-f]{16}\.(?:json|duckdb)")
+_SNAPSHOT = re.compile(r"snapshots/v(\d+)/\d+\.\d+/(\d{12})-\d{12}-[0-9a-f]{16}\.(?:json|duckdb)")
 _BENCHMARK = re.compile(rf"benchmarks/({PROJECT.pattern})/({BENCHMARK.pattern})/(\d{{6}})\.json")
 _BENCHMARK_FORMAT = re.compile(rf"{OWN_SCHEMA}:({BENCHMARK.pattern})(?:@([1-9]\d{{0,5}}))?", re.ASCII)
-_MARKER = re.compile(r"pending/([a-z0-9-]+)/([a-z0-9._-]+)/([0-9a-f]{32})-([0-9a-f-]+)")
+_MARKER = re.compile(r"pending/([a-z0-9-]+)/([a-z0-9._-]+)/([0-9a-f]{32})-((?:withdrawal-)?[0-9a-f-]+)")
+_INDEX = re.compile(r"feeds/([a-z0-9-]+)/index/(\d{12})-(\d{12})-([0-9a-f]{16})\.json")
+_WITHDRAWAL = re.compile(r"withdrawals/([0-9a-f]{2})/(\1[0-9a-f]{62})\.json")
 
 CONTENT_TYPES = {
     ".atom": "application/atom+xml",
@@ -147,8 +157,11 @@ def inbox_refusal(runner: str, version: str) -> str:
     return f"{inbox_refusals(runner)}{hashlib.sha256(version.encode()).hexdigest()[:32]}.json"
 
 
+UPLOADS = "uploads/"
+
+
 def upload_grant(submission_id: str) -> str:
-    return f"uploads/{submission_id}/grant.json"
+    return f"{UPLOADS}{submission_id}/grant.json"
 
 
 def upload_body(submission_id: str) -> str:
@@ -223,6 +236,85 @@ def parse_page(key: str) -> Page | None:
     return Page(match[1], int(match[2]), int(match[3]), match[4]) if match else None
 
 
+def feed_index(log: str) -> str:
+    """Of the newest part of a log's index."""
+    return f"feeds/{log}/index/current.json"
+
+
+def sealed_index(log: str, first: int, last: int, digest16: str) -> str:
+    """Of a part of a log's index that never changes, for the pages that hold `first`..`last`."""
+    return f"feeds/{log}/index/{padded(first)}-{padded(last)}-{digest16}.json"
+
+
+def parse_sealed_index(key: str) -> Page | None:
+    """Log, range and digest of a sealed part of an index, or None."""
+    match = _INDEX.fullmatch(key)
+    return Page(match[1], int(match[2]), int(match[3]), match[4]) if match else None
+
+
+SIGNING_KEY = "keys/signing"
+
+# --- withdrawals ---
+
+_WITHDRAWAL_ID = "withdrawal-"
+
+
+def withdrawal(sha256: str) -> str:
+    """Of what says that the blob of that digest is withdrawn."""
+    return f"withdrawals/{sha256[:2]}/{sha256}.json"
+
+
+def parse_withdrawal(key: str) -> str | None:
+    """The digest of the blob that a withdrawal's key names, or None."""
+    match = _WITHDRAWAL.fullmatch(key)
+    return match[2] if match else None
+
+
+def withdrawal_id(sha256: str) -> str:
+    """The id under which a withdrawal is announced."""
+    return _WITHDRAWAL_ID + sha256
+
+
+def parse_withdrawal_id(id: str) -> str | None:
+    """The digest of the blob that an entry of that id withdraws, or None if it withdraws nothing."""
+    sha256 = id.removeprefix(_WITHDRAWAL_ID)
+    return sha256 if sha256 != id and SHA256.fullmatch(sha256) else None
+
+
+WITHDRAWING = "withdrawing/"
+_WITHDRAWING = re.compile(rf"{WITHDRAWING}([0-9a-f]{{64}})-([0-9a-f]{{32}})")
+
+
+def withdrawing(sha256: str, nonce: str) -> str:
+    return f"{WITHDRAWING}{sha256}-{nonce}"
+
+
+def parse_withdrawing(key: str) -> tuple[str, str] | None:
+    """(digest of the blob, nonce) of a note that asks for its removal, or None."""
+    match = _WITHDRAWING.fullmatch(key)
+    return (match[1], match[2]) if match else None
+
+
+# --- sources and subscribers ---
+
+SOURCES = "sources/"
+HUB = "hub/"
+
+
+def source(name: str) -> str:
+    return f"{SOURCES}{name}.json"
+
+
+def source_state(name: str) -> str:
+    return f"{SOURCES}{name}/state.json"
+
+
+def subscription(topic: str, callback: str) -> str:
+    """Of the one subscription that there may be of a callback to a topic."""
+    digest = hashlib.sha256(f"{topic}\n{callback}".encode()).hexdigest()
+    return f"{HUB}{digest[:32]}.json"
+
+
 # --- markers ---
 
 
@@ -262,7 +354,12 @@ def parse_marker(key: str) -> Marker | None:
 
 
 def part(lake_version: int, table: str, first: int, last: int, digest16: str) -> str:
-    return f"lake/v{lake_version}/{table}/{padded(first)}-{padded(last)}-{digest16}.parquet"
+    return f"{parts_prefix(lake_version, table, first, last)}{digest16}.parquet"
+
+
+def parts_prefix(lake_version: int, table: str, first: int, last: int) -> str:
+    """Of all parts that a batch may have of `table`."""
+    return f"lake/v{lake_version}/{table}/{padded(first)}-{padded(last)}-"
 
 
 @dataclass(frozen=True)
@@ -281,8 +378,14 @@ def parse_part(key: str) -> Part | None:
     return Part(int(match[1]), match[2], int(match[3]), int(match[4]), match[5]) if match else None
 
 
+def outcomes_prefix(lake_version: int, first: int | None = None) -> str:
+    """Of the revisions of the batch `first`, or of all outcomes."""
+    prefix = f"lake/v{lake_version}/outcomes/"
+    return prefix if first is None else f"{prefix}{padded(first)}/"
+
+
 def outcome(lake_version: int, first: int, revision: int) -> str:
-    return f"lake/v{lake_version}/outcomes/{padded(first)}/{revision:06d}.json"
+    return f"{outcomes_prefix(lake_version, first)}{revision:06d}.json"
 
 
 def outcome_id(first: int, revision: int) -> str:
@@ -352,6 +455,12 @@ def is_snapshot(key: str) -> bool:
     return _SNAPSHOT.fullmatch(key) is not None
 
 
+def parse_snapshot(key: str) -> tuple[int, int] | None:
+    """(lake version, last seq of its outcomes log) that a snapshot or its record holds, or None."""
+    match = _SNAPSHOT.fullmatch(key)
+    return (int(match[1]), int(match[2])) if match else None
+
+
 def attempts_prefix(lake_version: int, first: int) -> str:
     return f"attempts/v{lake_version}/{padded(first)}/"
 
@@ -368,6 +477,9 @@ _PUBLIC = (
     re.compile(r"submissions/([0-9a-f]{2})/\1[0-9a-f]{62}\.json"),
     re.compile(r"feeds/[a-z0-9-]+/current\.atom"),
     _PAGE,
+    re.compile(r"feeds/[a-z0-9-]+/index/current\.json"),
+    _INDEX,
+    _WITHDRAWAL,
     re.compile(r"lake/current\.json"),
     _PART,
     _OUTCOME,

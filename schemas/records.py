@@ -12,8 +12,8 @@ import msgspec
 
 SCHEMA_VERSION = 1
 
-Verdict = Literal["accepted", "rejected", "quarantined"]
-State = Literal["received", "announced", "accepted", "rejected", "quarantined"]
+Verdict = Literal["accepted", "rejected", "quarantined", "withdrawn"]
+State = Literal["received", "announced", "accepted", "rejected", "quarantined", "withdrawn"]
 Encoding = Literal["identity", "gzip", "zstd"]
 
 
@@ -86,11 +86,21 @@ class Context(Record, frozen=True, kw_only=True):
 
 
 class Trust(Record, frozen=True, kw_only=True):
-    """How we know who sent it. `anonymous`, `local` (same machine), `token` with its public name, or `runner`: the name
-    of whoever may write to that part of the inbox."""
+    """How we know who sent it. `anonymous`, `local` (same machine), `token` with its public name, `runner`: the name
+    of whoever may write to that part of the inbox, or `source`: fetched by us from the feed of that id."""
 
-    kind: Literal["anonymous", "local", "token", "runner"] = "anonymous"
+    kind: Literal["anonymous", "local", "token", "runner", "source"] = "anonymous"
     name: str = ""
+
+
+class Origin(Record, frozen=True, kw_only=True):
+    """Where a fetched file was first published. `feed` is an Atom id, the same by whatever way it came to us."""
+
+    feed: str
+    id: str
+    """Of its entry there."""
+    url: str = ""
+    """What we fetched."""
 
 
 class Blob(Record, frozen=True, kw_only=True):
@@ -103,7 +113,7 @@ class Blob(Record, frozen=True, kw_only=True):
 
 
 class Submission(Record, frozen=True, kw_only=True):
-    """`submissions/<aa>/<id>.json`. `id` covers all but `nonce`, `received` and the blob's labels: `submission_id`."""
+    """`submissions/<aa>/<id>.json`. `id` covers blob, project, format, context and trust: `submission_id`."""
 
     id: str
     nonce: str
@@ -112,6 +122,7 @@ class Submission(Record, frozen=True, kw_only=True):
     format: str = "auto"
     context: Context = Context()
     trust: Trust = Trust()
+    origin: Origin | None = None
     received: datetime
     schema_version: int = SCHEMA_VERSION
 
@@ -137,11 +148,19 @@ class Receipt(Record, frozen=True, kw_only=True):
     schema_version: int = SCHEMA_VERSION
 
 
+class Category(Record, frozen=True, kw_only=True):
+    """What an entry is filed under. `scheme` is `project`, `format` or `verdict`."""
+
+    scheme: str
+    term: str
+
+
 class Entry(Record, frozen=True, kw_only=True):
-    """One line of a log, as in the Atom page. `id` is a submission's id or, in an outcomes log, `<first>-<revision>`.
+    """One line of a log, as in the Atom page. `id` is a submission's id, `withdrawal-<sha256>` for a withdrawal, or, in
+    an outcomes log, `<first>-<revision>`.
 
     `seq` is dense from 1. `batch` is the first seq of the commit that announced it. `key` is the enclosure: the blob,
-    or the outcome's JSON; `sha256` and `size_bytes` are the enclosure's.
+    the withdrawal's or the outcome's JSON; `sha256` and `size_bytes` are the enclosure's.
     """
 
     seq: int
@@ -154,8 +173,81 @@ class Entry(Record, frozen=True, kw_only=True):
     media_type: str
     encoding: Encoding = "identity"
     project: str = ""
+    summary: str = ""
+    categories: tuple[Category, ...] = ()
+    withdraws: str = ""
+    """A withdrawal: the digest of the blob. Each submission of it is withdrawn, earlier or later, named or not."""
+    withdrawn: tuple[str, ...] = ()
+    """Ids of submissions that a withdrawal knows of."""
     published: datetime
     updated: datetime
+
+
+class Checkpoint(Record, frozen=True, kw_only=True):
+    """A signed word on a log: entries 1 to `seq` have this `chain` digest. See feed/README.md."""
+
+    log: str
+    seq: int
+    chain: str
+    time: datetime
+    key: str
+    """Ed25519 public key, 64 hexadecimal digits."""
+    signature: str
+    """128 hexadecimal digits."""
+
+
+class IndexedPages(Record, frozen=True, kw_only=True):
+    """One line of a log's index: a page, or a sealed part of the index, and the range that it holds."""
+
+    first: int
+    last: int
+    key: str
+    sha256: str
+
+
+class LogIndex(Record, frozen=True, kw_only=True):
+    """`feeds/<log>/index/….json`: which pages hold which entries, ascending and without gaps."""
+
+    log: str
+    earlier: list[IndexedPages] = []
+    """Sealed parts of the index, for what lies before `pages`."""
+    pages: list[IndexedPages] = []
+    schema_version: int = SCHEMA_VERSION
+
+
+class Withdrawal(Record, frozen=True, kw_only=True):
+    """`withdrawals/<aa>/<sha256>.json`: the blob of that digest is withdrawn; sending it again is refused with 410."""
+
+    sha256: str
+    reason: str
+    submissions: list[str]
+    """Ids of all submissions of the blob that there were; later ones are withdrawn too."""
+    project: str
+    """Of the first of them."""
+    nonce: str
+    withdrawn: datetime
+    schema_version: int = SCHEMA_VERSION
+
+
+class Subscription(Record, frozen=True, kw_only=True):
+    """`hub/<digest32>.json` in the private bucket: a callback that gets a log's new entries (WebSub)."""
+
+    topic: str
+    callback: str
+    log: str
+    secret: str = ""
+    local: bool = False
+    """Asked for by a program on this machine, so the callback may be there too."""
+    expires: datetime
+    delivered: int
+    """Seq of the last entry that the callback has taken."""
+    offered: int = 0
+    """Seq of the last entry that it was offered."""
+    failures: int = 0
+    """Since it last took something."""
+    next_try: datetime | None = None
+    """After a failure: not before then."""
+    schema_version: int = SCHEMA_VERSION
 
 
 class PartRef(Record, frozen=True, kw_only=True):
@@ -356,6 +448,77 @@ class InboxRefusal(Record, frozen=True, kw_only=True):
     schema_version: int = SCHEMA_VERSION
 
 
+class Source(Record, frozen=True, kw_only=True):
+    """`sources/<name>.json` in the private bucket: somebody else's feed whose enclosures become submissions."""
+
+    name: str
+    url: str
+    project: str = ""
+    """Where everything of it goes; empty: to `default`, or for a Runfeed log to the projects that it names."""
+    only: list[str] = []
+    """Of a Runfeed log: the projects that are taken; empty: all."""
+    format: str = "auto"
+    """Of what comes without one."""
+    every_seconds: int | None = None
+    """Between two looks; None: as the settings have it."""
+    max_bytes: int | None = None
+    """Of one enclosure; None: as the settings and the project have it."""
+    created: datetime
+    schema_version: int = SCHEMA_VERSION
+
+
+class SourceNote(Record, frozen=True, kw_only=True):
+    """Something of a source that was not taken, or that needs somebody's eye, and why."""
+
+    time: datetime
+    entry: str
+    """Its Atom id."""
+    url: str
+    problem: Problem
+
+
+class SourceState(Record, frozen=True, kw_only=True):
+    """`sources/<name>/state.json` in the private bucket: how far a source has come, swapped by whoever looks at it."""
+
+    url: str
+    """Of the source that this is the state of; that of another URL does not count."""
+    kind: Literal["", "log", "feed"] = ""
+    """A Runfeed log or any other feed; empty until it was first read."""
+    feed: str = ""
+    """Its Atom id, or the URL of one that has none; once known it must stay the same."""
+    etag: str = ""
+    modified: str = ""
+    """Validators (ETag, Last-Modified) of the document that has been worked off completely."""
+    seq: int = 0
+    """Of a log: entries 1 to `seq` have been worked off."""
+    chain: str = ""
+    """Of a log: its chain digest there."""
+    key: str = ""
+    """Of a log: what its checkpoints are signed with."""
+    seen: list[str] = []
+    """Of a feed: digests of the enclosures that were worked off, bounded."""
+    older: str = ""
+    """Of a feed: the archive document to go on with, further back."""
+    walked: bool = False
+    """Of a feed: whether its archive has been gone through once."""
+    tries: dict[str, int] = {}
+    """How often those were tried in vain that may do later."""
+    taken: int = 0
+    known: int = 0
+    """Which were submissions here already."""
+    skipped: int = 0
+    """Which are not for us: our own, of other projects, pictures and sound, withdrawals."""
+    refused: int = 0
+    notes: list[SourceNote] = []
+    """The last of these, bounded."""
+    looked: datetime | None = None
+    next_look: datetime | None = None
+    failures: int = 0
+    """Looks in a row that came to nothing."""
+    last_error: str = ""
+    schema_version: int = SCHEMA_VERSION
+
+
 class PublishedSnapshot(Record, frozen=True, kw_only=True):
     """`snapshots/v<N>/…/….json`: a dashboard's database of one data version, for others to start from."""
 
@@ -453,3 +616,9 @@ class SubmissionStatus(Record, frozen=True, kw_only=True, omit_defaults=False):
     unread: dict[str, int] = {}
     """Fields of the file that reached no column, by name, and how often each occurs."""
     blob_url: str = ""
+    """Empty once it is withdrawn."""
+    withdrawn: datetime | None = None
+    reason: str = ""
+    """Why it was withdrawn."""
+    withdrawal_url: str = ""
+    """Of the record that says so."""

@@ -15,9 +15,10 @@ import msgspec
 import pytest
 
 from dashboard_api.dashboard import Dashboard
-from feed.announceable import describe_outcome, describe_submission
+from feed.announceable import Describe, describe_outcome, describe_submission
 from feed.announcer import Announcer
 from feed.log import LogReader
+from feed.signing import Signer
 from infra.bucket import Buckets
 from infra.folder import FolderBucket
 from ingest.admit import admit
@@ -95,10 +96,14 @@ class Chain:
         self.buckets = Buckets(self.public, self.private)  # type: ignore[arg-type]
         self.reader_of = cache(lambda log: LogReader(self.public, log))  # type: ignore[arg-type]
         self.submissions = self.reader_of(keys.SUBMISSIONS_LOG)
+        self.signer = Signer.of(self.private)  # type: ignore[arg-type]
         self.processor = self.new_processor()
 
     def clock(self) -> datetime:
         return self.now
+
+    def announcer_of(self, log: LogReader, describe: Describe) -> Announcer:
+        return Announcer(self.buckets, log, describe, clock=self.clock, signer=self.signer, threads=1)
 
     def pass_time(self, **of: float) -> None:
         self.now += timedelta(**of)
@@ -123,8 +128,7 @@ class Chain:
 
     def announce(self) -> tuple[int, int]:
         """Announce what waits in one commit: the batch's first and last seq."""
-        announcer = Announcer(self.buckets, self.submissions, describe_submission, clock=self.clock, threads=1)
-        assert announcer.commit() > 0
+        assert self.announcer_of(self.submissions, describe_submission).commit() > 0
         last = self.submissions.head().entries[-1]
         return last.batch, last.seq
 
@@ -140,7 +144,7 @@ class Chain:
     def announce_outcomes(self, lake_version: int = 1) -> int:
         """The number of outcomes announced, in one commit."""
         log = self.reader_of(keys.outcomes_log(lake_version))
-        return Announcer(self.buckets, log, describe_outcome, clock=self.clock, threads=1).commit()
+        return self.announcer_of(log, describe_outcome).commit()
 
     def done(self, *bodies: bytes) -> tuple[int, int]:
         """A batch all the way to its announced outcome."""

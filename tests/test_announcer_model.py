@@ -60,7 +60,7 @@ class ModelBucket:
         return _etag(body)
 
     def swap(self, key: str, body: bytes, *, etag: str | None, content_type: str | None = None) -> str:
-        assert key == keys.feed_head(LOG), f"{key} was to be changed"
+        assert key in (keys.feed_head(LOG), keys.feed_index(LOG)), f"{key} was to be changed"
         after = self._step(f"swap {key}")
         if etag != (_etag(self.objects[key]) if key in self.objects else None):
             raise SwapLost(key)

@@ -109,7 +109,8 @@ def read_as_stranger(body: bytes, at: str) -> feedparser.FeedParserDict:
 def test_an_ordinary_reader_sees_entries_and_enclosures() -> None:
     """feedparser finds the newest first, with type and length of each enclosure and links resolved on any mirror."""
     at = "https://mirror.example/copy/feeds/submissions/current.atom"
-    body = render_document(LOG, [make_entry(7), make_entry(8)], archive=False, previous=PREVIOUS)
+    entries = [carriable(make_entry(7)), carriable(make_entry(8))]
+    body = render_document(LOG, entries, archive=False, previous=PREVIOUS)
     feed = read_as_stranger(body, at)
     assert not feed.bozo
     assert feed.version == "atom10"

@@ -236,7 +236,7 @@ def test_after_a_rebuild_a_lost_checkpoint_sends_nothing_twice(chain: Chain, que
 
 
 def test_the_current_lake_is_followed_when_it_switches(chain: Chain, queue: Queue) -> None:
-    lake = CurrentLake(chain.buckets, chain.reader_of, queue, clock=chain.clock, threads=1)
+    lake = CurrentLake(chain.buckets, chain.reader_of, queue, clock=chain.clock, announcer_of=chain.announcer_of)
     batch = push(chain, 1)
     assert lake.dispatch() == 1
     chain.process(batch)
@@ -314,7 +314,7 @@ def test_a_successor_does_not_send_what_the_queue_still_holds(chain: Chain, queu
 
 
 def test_who_stands_by_begins_at_the_checkpoint_when_its_turn_comes(chain: Chain, queue: Queue) -> None:
-    lake = CurrentLake(chain.buckets, chain.reader_of, queue, clock=chain.clock, threads=1)
+    lake = CurrentLake(chain.buckets, chain.reader_of, queue, clock=chain.clock, announcer_of=chain.announcer_of)
     first = push(chain, 1)
     assert lake.dispatch() == 1
     assert lake.stand_by() == 0

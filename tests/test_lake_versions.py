@@ -134,7 +134,9 @@ class Traffic:
         self.errors: list[BaseException] = []
         self.queue: SimpleQueue[tuple[int, int, int, bool]] = SimpleQueue()
         self.ending = threading.Event()
-        self.lake = CurrentLake(chain.buckets, chain.reader_of, self._send, clock=chain.clock, threads=1)
+        self.lake = CurrentLake(
+            chain.buckets, chain.reader_of, self._send, clock=chain.clock, announcer_of=chain.announcer_of
+        )
         self.announcer = Announcer(
             chain.buckets, chain.submissions, describe_submission, clock=chain.clock, head_keep=10, threads=1
         )

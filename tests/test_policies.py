@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from dashboard_api.dashboard import Dashboard
 from feed.announceable import describe_submission
 from feed.announcer import Announcer
 from feed.log import LogReader
+from feed.signing import Signer
 from infra.aws import Place, client_options
 from infra.bucket import Buckets
 from infra.policies import Queue, documents, inbox_notifications, private_policy, queue_policy, seaweedfs_identities
@@ -154,14 +155,16 @@ def test_each_role_does_its_work_with_the_rights_of_its_policy(store: Store, tmp
         _admit(ingest, measured(value))
 
     submissions = LogReader(announce.public, keys.SUBMISSIONS_LOG)
-    announcer = Announcer(announce, submissions, describe_submission, clock=lambda: NOW, threads=1)
-    assert announcer.commit() == 2
+    announcer_of = partial(Announcer, announce, clock=lambda: NOW, signer=Signer.of(announce.private), threads=1)
+    assert announcer_of(submissions, describe_submission).commit() == 2
     sent: list[tuple[int, int, int, bool]] = []
 
     def send(lake_version: int, first: int, last: int, *, redelivered: bool) -> None:
         sent.append((lake_version, first, last, redelivered))
 
-    lake = CurrentLake(announce, cache(lambda log: LogReader(announce.public, log)), send, clock=lambda: NOW, threads=1)
+    lake = CurrentLake(
+        announce, cache(lambda log: LogReader(announce.public, log)), send, clock=lambda: NOW, announcer_of=announcer_of
+    )
     lake.dispatch()
     assert [batch[:3] for batch in sent] == [(1, 1, 2)]
 
@@ -172,7 +175,7 @@ def test_each_role_does_its_work_with_the_rights_of_its_policy(store: Store, tmp
 
     assert lake.announce() == 1
     write_checkpoint(announce.private, 1, 2)
-    assert announcer.sweep(NOW) + lake.sweep() == 0
+    assert announcer_of(submissions, describe_submission).sweep(NOW) + lake.sweep() == 0
     assert [key for key in operator.private.list("pending/") if keys.parse_marker(key)] == []
 
     public = open_public(Settings(bucket=f"s3://{PUBLIC.bucket}"), store.environ("dashboard"))

@@ -277,7 +277,7 @@ def test_entries_that_arrive_during_and_after_a_rebuild_are_in_the_new_version_o
         chain.reader_of,
         lambda version, first, last, *, redelivered: sent.append((version, first, last)),
         clock=chain.clock,
-        threads=1,
+        announcer_of=chain.announcer_of,
     )
     after = chain.push_batch(measured(12, "late"))
     lake.dispatch()

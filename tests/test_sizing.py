@@ -12,9 +12,10 @@ from feed.announcer import Announcer
 from feed.lag import Backlogs
 from infra import sizing
 from infra.lease import RENEWALS
+from infra.local import Caller
 from infra.process import TOLD_LOOK_SECONDS
 from infra.settings import Settings
-from ingest.access import Caller, rules_for, trust_of
+from ingest.access import rules_for, trust_of
 from ingest.projects import add_project
 from ingest.tokens import create_token
 from processor.current import CurrentLake
@@ -91,7 +92,9 @@ def test_a_submission_and_a_batch_cost_what_the_table_assumes(counting: Counting
 def test_an_idle_look_costs_what_the_table_assumes(counting: Counting) -> None:
     chain = counting.chain
     chain.done(small_file(0))
-    lake = CurrentLake(chain.buckets, chain.reader_of, lambda *_, **__: None, clock=chain.clock, threads=1)
+    lake = CurrentLake(
+        chain.buckets, chain.reader_of, lambda *_, **__: None, clock=chain.clock, announcer_of=chain.announcer_of
+    )
     announcer = _announcer(chain)
     with chain.dashboard() as dashboard:
         load(dashboard)
