@@ -23,12 +23,16 @@ COMMANDS = {
     "announce": ("runfeed", "announce"),
     "work": ("runfeed", "work"),
     "dashboard": ("runfeed", "dashboard"),
+    "hub": ("runfeed", "hub"),
     "push": ("ingest.push_cli", "push"),
     "status": ("ingest.push_cli", "status"),
+    "follow": ("feed.follow_cli", "follow"),
     "token": ("ingest.admin_cli", "token"),
     "project": ("ingest.admin_cli", "project"),
     "runner": ("ingest.runner_cli", "runner"),
+    "source": ("ingest.source_cli", "source"),
     "benchmark": ("ingest.benchmark_cli", "benchmark"),
+    "withdraw": ("ingest.withdraw_cli", "withdraw_command"),
     "export": ("dashboard_api.export_cli", "export"),
     "rebuild": ("processor.rebuild_cli", "rebuild"),
     "lake": ("processor.lake_cli", "lake"),
@@ -37,6 +41,8 @@ COMMANDS = {
     "doctor": ("processor.doctor_cli", "doctor"),
     "check": ("processor.check_cli", "check"),
     "formats": ("processor.formats_cli", "formats"),
+    "mirror": ("feed.mirror_cli", "mirror"),
+    "verify": ("feed.verify_cli", "verify_command"),
     "policies": ("infra.policies_cli", "policies"),
     "settings": ("infra.settings_cli", "settings"),
 }
@@ -47,6 +53,7 @@ ROLES = {
     "ingest": "ingest.role",  # after the API, whose OPTIONS answers for both
     "announce": "processor.roles",
     "work": "processor.roles",
+    "hub": "feed.hub_role",
 }
 """Where each role lives, in the order in which a process with all of them has them."""
 
@@ -118,7 +125,7 @@ _anonymous = click.option(
 @_server_options
 @_anonymous
 def up(**given: Any) -> None:
-    """Start everything in one process: ingest, feed, processor and dashboard. Ctrl-C ends it; a restart goes on.
+    """Start everything in one process: ingest, feed, processor, dashboard and hub. Ctrl-C ends it; a restart goes on.
 
     \b
     Examples:
@@ -182,6 +189,20 @@ def dashboard(**given: Any) -> None:
       RUNFEED_BUCKET=... RUNFEED_PRIVATE_BUCKET=... runfeed dashboard --data /var/lib/runfeed --host 0.0.0.0
     """
     _run(given, "dashboard")
+
+
+@click.command()
+@_server_options
+def hub(**given: Any) -> None:
+    """Push new entries of the feeds to subscribers (WebSub): one role of many machines. One delivers, any number take
+    subscriptions.
+
+    \b
+    Examples:
+      RUNFEED_PUBLIC_URL=https://results.example runfeed hub --bucket s3://results --private-bucket s3://results-private
+      RUNFEED_PUBLIC_URL=... RUNFEED_REDIS=... RUNFEED_BUCKET=... RUNFEED_PRIVATE_BUCKET=... runfeed hub --port 8770
+    """
+    _run(given, "hub")
 
 
 def _run(given: dict[str, Any], *names: str) -> None:

@@ -38,8 +38,12 @@ def dashboard(process: Process, reader_of: Callable[[str], LogReader]) -> None:
     process.add_loop("replica", replica.look, wakes_on="", idle_seconds=REPLICA_EVERY)
     process.checks["level"] = lambda: "" if served.level else "not yet level with the logs"
     process.routes += [
-        *object_routes(process.public),
-        *api_routes(served, lambda: {loop.name: "failing" if loop.last_error else "ok" for loop in process.loops}),
+        *object_routes(process.public, settings),
+        *api_routes(
+            served,
+            lambda: {loop.name: "failing" if loop.last_error else "ok" for loop in process.loops},
+            settings.public_url,
+        ),
         *page_routes(served),
     ]
     process.openapi, process.message_page = openapi_config(), message_page()

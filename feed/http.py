@@ -1,16 +1,19 @@
 """The public bucket's objects over HTTP, under their own keys, for whoever has no object storage to point at.
 
 `object_routes` gives handlers for a Litestar application: `/blobs/…`, `/submissions/<aa>/<id>.json`, `/feeds/…`,
-`/lake/…` and `/benchmarks/<project>/<name>/<version>.json`, for GET and HEAD, with strong ETags, conditional requests
-and single ranges (RFC 9110). Immutable objects are streamed in pieces; those that change (a log's head, a pointer) are
-small and read whole, so that bytes and ETag agree.
+`/withdrawals/<aa>/<sha256>.json`, `/lake/…` and `/benchmarks/<project>/<name>/<version>.json`, for GET and HEAD, with
+strong ETags, conditional requests and single ranges (RFC 9110). Immutable objects are streamed in pieces; those that
+change (a log's head, a pointer) are small and read whole, so that bytes and ETag agree. Text goes out compressed to who
+accepts that; blobs and Parquet never, as they are what a digest is of.
+
+The media type is `application/atom+xml` without RFC 5023's `type=feed`: it is the type that the objects have in
+storage, which may serve them itself.
 """
 
-import re
+import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime, parsedate_to_datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -19,9 +22,15 @@ from litestar.concurrency import sync_to_thread
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import ASGIApp
 
+from feed.answer import COMMON, Answer, answer_to, is_mutable, link_header
+from feed.encoded import EncodedObjects
+from feed.topics import base_url
 from infra.bucket import Bucket, Head, checked_key
+from infra.local import caller_of
+from infra.settings import Settings
 from infra.web import PROBLEM_MEDIA_TYPE
-from schemas.records import ProblemDetails
+from schemas import keys
+from schemas.records import ProblemDetails, Withdrawal
 
 PIECE_BYTES = 1 << 20
 
@@ -29,75 +38,79 @@ _PATHS = (
     "/blobs/{rest:path}",
     "/submissions/{aa:str}/{name:str}",
     "/feeds/{rest:path}",
+    "/withdrawals/{rest:path}",
     "/lake/{rest:path}",
     "/benchmarks/{project:str}/{name:str}/{version:str}",
 )
-_MUTABLE = re.compile(r".*/current\.[a-z]+")  # what changes is called current, everywhere in the bucket
-_RANGE = re.compile(r"bytes\s*=\s*(?:(\d{1,18})\s*-\s*(\d{1,18})?|-\s*(\d{1,18}))\s*")
-_COMMON = {
-    "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": "Accept-Ranges, Content-Length, Content-Range, ETag",
-    "X-Content-Type-Options": "nosniff",
-}
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, HEAD",
     "Access-Control-Allow-Headers": "If-Modified-Since, If-None-Match, If-Range, Range",
     "Access-Control-Max-Age": "86400",
 }
-_BLOB = {"Content-Disposition": "attachment", "Content-Security-Policy": "sandbox"}
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What to send: status, headers, and which bytes (`length` of them from `start`)."""
-
-    status: int
-    headers: dict[str, str]
-    start: int = 0
-    length: int = 0
-
-    @property
-    def sends(self) -> bool:
-        return self.status in (200, 206)
-
-
-def object_routes(bucket: Bucket) -> list[Any]:
-    """Handlers that serve `bucket`, which must be the public one."""
+def object_routes(bucket: Bucket, settings: Settings | None = None) -> list[Any]:
+    """Handlers that serve `bucket`, which must be the public one. With `settings` a log's head also names its address
+    and its hubs in a Link header, where they are known."""
+    encoded = EncodedObjects()
 
     @route(list(_PATHS), http_method=["GET", "HEAD", "OPTIONS"], include_in_schema=False)
     async def serve_object(request: Request[Any, Any, Any]) -> ASGIApp:
+        if request.method == "OPTIONS":
+            return _app(Answer(204, COMMON | _PREFLIGHT), _pieces_of(b""))
+        key = request.scope["path"].strip("/")
         asked = {name.lower(): value for name, value in request.headers.items()}
-        return await _answer(bucket, request.method, request.scope["path"].strip("/"), asked)
+        answer, body = await _answer(bucket, encoded, key, asked)
+        if settings and answer.status < 400:
+            answer.headers.update(link_header(key, base_url(caller_of(request), settings), settings.hubs))
+        return _app(answer, body if answer.sends and request.method == "GET" else _pieces_of(b""))
 
     return [serve_object]
 
 
-async def _answer(bucket: Bucket, method: str, key: str, asked: dict[str, str]) -> ASGIApp:
-    if method == "OPTIONS":
-        return _app(Answer(204, _COMMON | _PREFLIGHT), _pieces_of(b""))
+async def _answer(
+    bucket: Bucket, encoded: EncodedObjects, key: str, asked: dict[str, str]
+) -> tuple[Answer, AsyncIterator[bytes]]:
+    """The answer, and the body that goes with it if one does."""
     whole = None
     try:
         head = await sync_to_thread(bucket.head, checked_key(key))
-        if _MUTABLE.fullmatch(key):
+        if is_mutable(key):
             whole, etag = await sync_to_thread(bucket.read_versioned, key)
             head = Head(len(whole), etag, head.modified, head.content_type)
-    except (ValueError, FileNotFoundError):
-        return _absent(key, method)
+    except ValueError:
+        return _absent(key, None)
+    except FileNotFoundError:
+        return _absent(key, await sync_to_thread(_withdrawal, bucket, key))
     answer = answer_to(key, asked, head, datetime.now(UTC))
-    if method == "HEAD" or not answer.sends:
-        return _app(answer, _pieces_of(b""))
+    if answer.status == 200 and answer.coding != "identity":
+        whole = await sync_to_thread(encoded.get, bucket, key, head.etag, whole, answer.coding)
+        answer = replace(answer, length=len(whole))
     if whole is not None:
-        return _app(answer, _pieces_of(whole[answer.start : answer.start + answer.length]))
-    return _app(answer, _read_pieces(bucket, key, answer.start, answer.length))
+        return answer, _pieces_of(whole[answer.start : answer.start + answer.length])
+    return answer, _read_pieces(bucket, key, answer.start, answer.length)
 
 
-def _absent(key: str, method: str) -> ASGIApp:
-    """Not there yet, perhaps: a follower may ask again, from another site too."""
-    body = msgspec.json.encode(
-        ProblemDetails(title="Not Found", status=404, detail=f"/{key[:200]}: there is no such object")
-    )
-    headers = _COMMON | {"Cache-Control": "no-cache", "Content-Type": PROBLEM_MEDIA_TYPE}
-    return _app(Answer(404, headers, 0, len(body)), _pieces_of(b"" if method == "HEAD" else body))
+def _withdrawal(bucket: Bucket, key: str) -> Withdrawal | None:
+    """Why the blob of that key is not there, if it was withdrawn."""
+    sha256 = key.rpartition("/")[2]
+    if not keys.SHA256.fullmatch(sha256) or key != keys.blob(sha256):
+        return None
+    with contextlib.suppress(FileNotFoundError):
+        return msgspec.json.decode(bucket.read(keys.withdrawal(sha256)), type=Withdrawal)
+    return None
+
+
+def _absent(key: str, withdrawal: Withdrawal | None) -> tuple[Answer, AsyncIterator[bytes]]:
+    """Not there yet, perhaps: a follower may ask again, from another site too. Or withdrawn, and gone for good."""
+    headers = COMMON | {"Cache-Control": "no-cache", "Content-Type": PROBLEM_MEDIA_TYPE}
+    if withdrawal is None:
+        problem = ProblemDetails(title="Not Found", status=404, detail=f"/{key[:200]}: there is no such object")
+    else:
+        problem = ProblemDetails(title="Gone", status=410, detail=f"/{key}: withdrawn: {withdrawal.reason}")
+        headers["Link"] = f'<../../{keys.withdrawal(withdrawal.sha256)}>; rel="describedby"; type="application/json"'
+    body = msgspec.json.encode(problem)
+    return Answer(problem.status, headers, 0, len(body)), _pieces_of(body)
 
 
 def _app(answer: Answer, body: AsyncIterator[bytes]) -> ASGIApp:
@@ -121,58 +134,3 @@ async def _read_pieces(bucket: Bucket, key: str, start: int, length: int) -> Asy
             raise EOFError(f"{key}: ended {end - start} bytes early")
         yield piece
         start += len(piece)
-
-
-# --- decisions ---
-
-
-def answer_to(key: str, asked: dict[str, str], head: Head, now: datetime) -> Answer:
-    """The answer to a GET of an object that exists; `asked` are the request's headers, by lower-case name."""
-    mutable = _MUTABLE.fullmatch(key) is not None
-    etag = '"' + head.etag.strip('"') + '"'
-    # A date tells versions of one second apart only once that second is over (RFC 9110, 8.8.2.2).
-    modified = None if mutable and now - head.modified < timedelta(seconds=2) else head.modified.replace(microsecond=0)
-    headers = _COMMON | {
-        "Cache-Control": "no-cache" if mutable else "public, max-age=31536000, immutable",
-        "ETag": etag,
-        "Accept-Ranges": "bytes",
-    }
-    if modified:
-        headers["Last-Modified"] = format_datetime(modified.astimezone(UTC), usegmt=True)
-    if _not_modified(asked, etag, modified):
-        return Answer(304, headers)
-    if key.startswith("blobs/"):
-        headers |= _BLOB | {"Content-Type": "application/octet-stream"}
-    else:
-        headers["Content-Type"] = head.content_type
-    if "range" not in asked or not _range_holds(asked.get("if-range"), etag, modified):
-        return Answer(200, headers, 0, head.size_bytes)
-    match = _RANGE.fullmatch(asked["range"])
-    if not match or (match[2] and int(match[2]) < int(match[1])):
-        return Answer(200, headers, 0, head.size_bytes)  # several ranges, or none that we know: the whole is allowed
-    start = int(match[1]) if match[1] else max(0, head.size_bytes - int(match[3]))
-    last = min(int(match[2]), head.size_bytes - 1) if match[2] else head.size_bytes - 1
-    if start > last:
-        return Answer(416, headers | {"Content-Range": f"bytes */{head.size_bytes}"})
-    headers["Content-Range"] = f"bytes {start}-{last}/{head.size_bytes}"
-    return Answer(206, headers, start, last - start + 1)
-
-
-def _not_modified(asked: dict[str, str], etag: str, modified: datetime | None) -> bool:
-    if "if-none-match" in asked:
-        known = [tag.strip().removeprefix("W/") for tag in asked["if-none-match"].split(",")]
-        return etag in known or "*" in known
-    since = _date(asked.get("if-modified-since"))
-    return since is not None and modified is not None and modified <= since
-
-
-def _range_holds(if_range: str | None, etag: str, modified: datetime | None) -> bool:
-    return if_range is None or if_range == etag or (modified is not None and _date(if_range) == modified)
-
-
-def _date(text: str | None) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(text) if text else None
-    except ValueError:
-        return None
-    return date if date is None or date.tzinfo else date.replace(tzinfo=UTC)

@@ -40,6 +40,8 @@ def configure_logs(level: str) -> None:
         )
     )
     logging.basicConfig(level=number, handlers=[handler])
+    for name in ("httpx", "httpcore"):  # they log whole addresses, and whoever knows a callback's can write to it
+        logging.getLogger(name).setLevel(max(number, logging.WARNING))
 
 
 class _Unfailing:

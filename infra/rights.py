@@ -8,7 +8,16 @@ looked up. `tests/test_policies.py` lets the rooms' own code loose on a real ser
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-PUBLIC = ("blobs/*", "submissions/*", "feeds/*", "lake/*", "projects/*", "benchmarks/*", "snapshots/*")
+PUBLIC = (
+    "blobs/*",
+    "submissions/*",
+    "feeds/*",
+    "withdrawals/*",
+    "lake/*",
+    "projects/*",
+    "benchmarks/*",
+    "snapshots/*",
+)
 """What the public bucket is for."""
 
 PROBE = "probe/*"
@@ -39,21 +48,37 @@ ROLES: Mapping[str, Role] = {
     "ingest": Role(
         Grants(PUBLIC, write=("blobs/*", "submissions/*", "projects/*", PROBE), delete=(PROBE,)),
         Grants(
-            read=("inbox/*", "tokens/*", "runners/*", "projects/*"),
-            write=("inbox-refused/*", "uploads/*", "pending/submissions/*", PROBE),
+            read=("inbox/*", "tokens/*", "runners/*", "projects/*", "sources/*"),
+            write=(
+                "inbox-refused/*",
+                "uploads/*",
+                "sources/*/state.json",
+                "pending/submissions/*",
+                "withdrawing/*",
+                PROBE,
+            ),
             delete=("inbox/*", "inbox-refused/*", "uploads/*", PROBE),
         ),
     ),
     "announce": Role(
-        Grants(PUBLIC, write=("feeds/*", "lake/*", PROBE), delete=("feeds/*", "lake/*", PROBE)),
         Grants(
-            write=("checkpoints/*", "keys/*", "leases/*", PROBE),
-            delete=("leases/*", "pending/*", PROBE),
+            PUBLIC,
+            write=("feeds/*", "lake/*", PROBE),
+            delete=("blobs/*", "submissions/*", "feeds/*", "lake/*", "snapshots/*", PROBE),
+        ),
+        Grants(
+            read=("swept/*", "uploads/*"),
+            write=("checkpoints/*", "keys/*", "leases/*", "pending/outcomes-v*", PROBE),
+            delete=("leases/*", "pending/*", "swept/*", "uploads/*", "withdrawing/*", PROBE),
         ),
     ),
     "work": Role(
         Grants(PUBLIC, write=("lake/*", PROBE), delete=(PROBE,)),
-        Grants(write=("attempts/*", "pending/outcomes-v*", PROBE), delete=("attempts/*", PROBE)),
+        Grants(write=("attempts/*", "pending/outcomes-v*", "withdrawing/*", PROBE), delete=("attempts/*", PROBE)),
+    ),
+    "hub": Role(
+        Grants(PUBLIC, write=(PROBE,), delete=(PROBE,)),
+        Grants(write=("hub/*", "leases/hub.json", PROBE), delete=("hub/*", PROBE)),
     ),
     "dashboard": Role(Grants(PUBLIC, write=("snapshots/*",), delete=("snapshots/*",)), None),
     "operator": Role(Grants(write=("*",), delete=("*",)), Grants(write=("*",), delete=("*",))),

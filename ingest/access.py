@@ -1,51 +1,15 @@
 """Who may push what: decided from the request's facts, pure; and the project's documents behind the decision."""
 
 import contextlib
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from infra.bucket import Buckets
-from infra.settings import LOOPBACK, Settings
+from infra.local import Caller, is_truly_local
+from infra.settings import Settings
 from ingest.projects import add_project, read_project
 from ingest.tokens import check_scope, token_for
 from schemas.errors import Refused
 from schemas.records import ProjectRules, Trust
-
-_FORWARDED = re.compile(
-    r"forwarded|x-forwarded.*|x-real-ip|via|(?:cf|fly|true)-.*ip|x-client(?:-ip)?|x-cluster-client-ip"
-)
-_LOCAL_HOST = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Caller:
-    """What the connection tells of the sender. Header names are lower-case."""
-
-    address: str
-    headers: Mapping[str, str]
-    http_version: str = "1.1"
-
-
-def is_truly_local(caller: Caller, settings: Settings) -> bool:
-    """Whether a program on this machine calls, and not a web page or a proxy on somebody's behalf.
-
-    The server is bound to loopback, the peer is loopback, the Host names loopback (a rebound DNS name does not), no
-    foreign Origin asks (a web page elsewhere), and nothing was forwarded. A proxy that says nothing of forwarding may
-    still speak HTTP/1.0, as nginx does unless told otherwise; programs on this machine do not.
-    """
-    headers = caller.headers
-    if not settings.on_loopback or caller.address not in LOOPBACK or caller.http_version == "1.0":
-        return False
-    if any(_FORWARDED.fullmatch(name) for name in headers):
-        return False
-    host = headers.get("host", "")
-    if not _LOCAL_HOST.fullmatch(host):
-        return False
-    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-        return False
-    return headers.get("origin") in (None, f"http://{host}", f"https://{host}")
 
 
 def trust_of(caller: Caller, project: str | None, settings: Settings, buckets: Buckets, now: datetime) -> Trust:

@@ -13,8 +13,9 @@ from litestar import Request, Response, post
 
 from infra.bucket import Buckets
 from infra.hints import Hints
+from infra.local import Caller, caller_of
 from infra.settings import Settings
-from ingest.access import Caller, check_rules, rules_for, trust_of
+from ingest.access import check_rules, rules_for, trust_of
 from ingest.admit import admit
 from ingest.describe import Description, described, parsed_description
 from ingest.form import OVERHEAD_BYTES, Form, boundary_of, read_form
@@ -132,12 +133,6 @@ class Intake:
         return Response(
             receipt, status_code=201 if receipt.status == "created" else 200, headers={"Location": receipt.url}
         )
-
-
-def caller_of(request: _Request) -> Caller:
-    """What the connection tells of the sender."""
-    host = request.client.host if request.client else ""
-    return Caller(host, request.headers, request.scope.get("http_version", ""))
 
 
 def _check_length(request: _Request, limit: int) -> None:

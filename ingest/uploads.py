@@ -19,15 +19,16 @@ import msgspec
 from litestar import Request, Response, post
 from litestar.params import FromPath
 
+from feed.withdrawals import check_not_withdrawn
 from infra.bucket import Buckets
 from infra.hints import Hints
 from infra.inbox import Arrival, Inbox, inboxes
+from infra.local import Caller, caller_of
 from infra.settings import Settings
-from ingest.access import Caller, check_rules, rules_for, trust_of
+from ingest.access import check_rules, rules_for, trust_of
 from ingest.admit import known_receipt
 from ingest.benchmarks import resolved_format
 from ingest.describe import MAX_CONTEXT_BYTES, Description, checked_description
-from ingest.http import caller_of
 from ingest.inbox import Admission
 from ingest.receive import pieces
 from schemas import keys
@@ -110,6 +111,7 @@ class Uploads:
         limit = min(self._settings.max_blob_bytes, rules.max_blob_bytes or self._settings.max_blob_bytes)
         if not 0 < wanted.size_bytes <= limit:
             raise Refused("size_bytes", f"1 to {limit:,}", f"{wanted.size_bytes:,}", status=413)
+        check_not_withdrawn(self._buckets.public, wanted.sha256)
         format = resolved_format(self._buckets.public, description.project, description.format)
         identity = submission_id(
             sha256=wanted.sha256,
@@ -199,6 +201,7 @@ class Uploads:
             grant = msgspec.json.decode(self._buckets.private.read(keys.upload_grant(identity)), type=Grant)
         except FileNotFoundError as error:
             if receipt := known_receipt(self._buckets.public, identity):
+                check_not_withdrawn(self._buckets.public, receipt.sha256)
                 trust_of(caller, receipt.project, self._settings, self._buckets, self._clock())
                 return receipt
             raise Refused("upload", "one that was granted", repr(identity), status=404) from error

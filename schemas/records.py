@@ -499,7 +499,9 @@ class SourceState(Record, frozen=True, kw_only=True):
     """Of a feed: digests of the enclosures that were worked off, bounded."""
     older: str = ""
     """Of a feed: the archive document to go on with, further back."""
-    walked: bool = False
+    archives: int = 0
+    """Of a feed: how many documents of its archive have been gone through since the newest; bounded."""
+    whole: bool = False
     """Of a feed: whether its archive has been gone through once."""
     tries: dict[str, int] = {}
     """How often those were tried in vain that may do later."""

@@ -7,8 +7,9 @@ import pytest
 
 from infra.bucket import Buckets
 from infra.folder import FolderBucket
+from infra.local import Caller, is_truly_local
 from infra.settings import Settings
-from ingest.access import Caller, check_rules, is_truly_local, rules_for, trust_of
+from ingest.access import check_rules, rules_for, trust_of
 from ingest.projects import add_project, set_project
 from ingest.tokens import create_token, revoke_token, token_sha256
 from schemas.errors import Refused

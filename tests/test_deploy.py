@@ -19,6 +19,7 @@ import httpx
 import pytest
 import yaml
 
+from feed.topics import HUB_PATH
 from infra.deploy import healthy
 from infra.policies_cli import store_keys, terraform_templates
 from infra.rights import ROLES
@@ -33,7 +34,7 @@ TERRAFORM = ROOT / "infra/terraform"
 MANUAL = (ROOT / "infra/OPERATING.md").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-SERVERS = ("ingest", "announce", "work", "dashboard")
+SERVERS = ("ingest", "announce", "work", "dashboard", "hub")
 _VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 
@@ -187,6 +188,7 @@ def test_prometheus_and_the_gateway_look_for_services_at_the_port_they_have() ->
     gateway = (DEPLOY / "Caddyfile").read_text()
     assert re.findall(r"dynamic a (\w+) (\d+)", gateway) == [
         ("ingest", str(Settings.port)),
+        ("hub", str(Settings.port)),
         ("dashboard", str(Settings.port)),
     ]
     assert {"/healthz", "/readyz", "/metrics"} <= set(gateway.split())
@@ -200,6 +202,15 @@ def test_the_gateway_sends_every_route_of_ingest_to_ingest() -> None:
     patterns = re.findall(r"^\t\tpath (.+)$", (DEPLOY / "Caddyfile").read_text(), re.M)[0].split()
     for path in posted:
         assert any(path == one or (one.endswith("*") and path.startswith(one[:-1])) for one in patterns), path
+
+
+def test_the_gateway_sends_subscriptions_to_the_hub() -> None:
+    assert f"reverse_proxy {HUB_PATH} {{\n\t\tdynamic a hub" in (DEPLOY / "Caddyfile").read_text()
+
+
+def test_only_who_asks_strangers_or_is_asked_by_them_has_a_way_out() -> None:
+    ways_out = {name for name, one in SERVICES.items() if "outside" in one.get("networks", ())}
+    assert ways_out == {"ingest", "hub", "gateway", "grafana"}
 
 
 def test_grafana_finds_its_dashboards_and_its_source() -> None:

@@ -30,8 +30,10 @@ from feed.announceable import describe_submission
 from feed.announcer import Announcer
 from feed.log import LogReader
 from feed.signing import Signer
+from feed.subscriptions import Subscriptions
 from infra.aws import Place, client_options
 from infra.bucket import Buckets
+from infra.lease import Lease
 from infra.policies import Queue, documents, inbox_notifications, private_policy, queue_policy, seaweedfs_identities
 from infra.policies_apply import apply_policies
 from infra.rights import ROLES
@@ -50,7 +52,7 @@ from processor.reading.decode import DecodeLimits
 from runfeed import cli
 from schemas import keys
 from schemas.errors import Refused, Unavailable
-from schemas.records import Blob, Context, Trust
+from schemas.records import Blob, Context, Subscription, Trust
 from tests.chain import InThisProcess, load, measured
 from tests.running import RUNFEED
 from tests.servers import S3Server, ServerAbsent, seaweedfs, valkey
@@ -74,8 +76,9 @@ KEYS = {
     ),
     "private": (
         "pending/submissions/p/x", "pending/outcomes-v9/batches/x", "attempts/v9/x/000001/x", "checkpoints/x.json",
-        "leases/announce.json", "tokens/x.json", "runners/x.json", "projects/p.json", "inbox/alice/x",
-        "inbox-refused/alice/x.json", "uploads/x/body", "swept/x", "probe/x/y", "elsewhere/x",
+        "leases/announce.json", "leases/hub.json", "hub/x.json", "tokens/x.json", "runners/x.json", "projects/p.json",
+        "inbox/alice/x", "inbox-refused/alice/x.json", "uploads/x/body", "swept/x",
+        "sources/x.json", "sources/x/state.json", "probe/x/y", "elsewhere/x",
     ),
 }  # fmt: skip
 """One key of each kind; none that the rooms' code would take for its own."""
@@ -188,6 +191,21 @@ def test_each_role_does_its_work_with_the_rights_of_its_policy(store: Store, tmp
         dashboard.close()
 
 
+def test_the_hub_keeps_subscriptions_and_its_lease_with_the_rights_of_its_policy(store: Store) -> None:
+    private = store.buckets("hub").private
+    store.buckets("operator").private.delete(keys.lease("hub"))  # other tests write nonsense there
+    lease = Lease(private, keys.lease("hub"), 6.0)
+    lease.step()
+    assert lease.held
+    lease.stop()
+    subscriptions, key = Subscriptions(private), keys.subscription("https://a.example/", "https://b.example/")
+    made = Subscription(topic="t", callback="https://b.example/", log="submissions", expires=NOW, delivered=0)
+    assert subscriptions.change(key, lambda _: made) == made
+    assert subscriptions.known() == {key: made}
+    assert subscriptions.change(key, lambda _: None) is None
+    assert subscriptions.known() == {}
+
+
 def _admit(buckets: Buckets, body: bytes) -> None:
     admit(
         buckets,
@@ -229,7 +247,7 @@ def test_processes_with_their_own_keys_take_a_push_an_upload_by_links_and_a_drop
         add_project(operator, "demo", NOW)
         token, _ = create_token(operator.private, name="ci", projects=["demo"], expires=None, now=NOW)
         set_runner(operator.private, "alice", ["demo"], NOW)
-        for role in ("announce", "work", "dashboard", "ingest"):
+        for role in ("announce", "work", "dashboard", "hub", "ingest"):
             topology.environ = clean | store.environ(role)
             topology.start(role)
         ingest = topology.roles[-1].url

@@ -5,7 +5,7 @@
 data "aws_caller_identity" "current" {}
 
 locals {
-  roles = toset(["ingest", "announce", "work", "dashboard", "operator"])
+  roles = toset(["ingest", "announce", "work", "dashboard", "hub", "operator"])
 
   names = {
     public_bucket  = var.public_bucket
