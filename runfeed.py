@@ -62,6 +62,8 @@ PYTHON = {
     "follow": "feed.follow",
     "follow_async": "feed.follow",
     "Breach": "feed.follow",
+    "Listening": "feed.follow",
+    "Withdrawn": "feed.follow",
 }
 """What programs import from here, and where it lives."""
 

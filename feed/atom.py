@@ -40,6 +40,7 @@ _TO_ROOT = "../../"  # from feeds/<log>/ to the bucket's root
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _FEED_ID = re.compile(_URN + "(?:([0-9a-f]{32}):)?([a-z0-9-]+)")
 _HEX = {count: re.compile(f"[0-9a-f]{{{count}}}") for count in (64, 128)}
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _ENCODINGS = ("identity", "gzip", "zstd")
 _SUBTITLES = {
     keys.SUBMISSIONS_LOG: "Every result file that was submitted here, in order, each once.",
@@ -355,7 +356,7 @@ def _entry(feed_id: str, element: Any) -> Entry:
 
 
 def _number(where: str, text: str | None) -> int:
-    if text is None or not re.fullmatch(r"\d{1,18}", text, re.ASCII):
+    if text is None or not _NUMBER.fullmatch(text):
         raise Refused(where, "a number", repr(text and text[:80]))
     return int(text)
 
