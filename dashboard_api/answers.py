@@ -38,6 +38,10 @@ JSON = Representation("json", "application/json")
 CSV = Representation("csv", "text/csv")
 ARROW = Representation("arrow", "application/vnd.apache.arrow.stream")
 ALL = (JSON, CSV, ARROW)
+ATOM = Representation("atom", "application/atom+xml")
+JSON_FEED = Representation("feed.json", "application/feed+json")
+FEEDS = (ATOM, JSON_FEED)
+"""Ways to write the rows of a list whose new rows people wait for (`feeds`)."""
 
 
 def chosen(accept: str | None, offered: Sequence[Representation]) -> Representation:

@@ -5,7 +5,6 @@ query. A parameter nobody declared is refused: a typo must not silently return e
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 from litestar import Response, Router, get
@@ -25,9 +24,10 @@ from dashboard_api.desk import (
     received,
     refuse_unknown_parameters,
 )
+from dashboard_api.feed_views import View
+from dashboard_api.filters import RunFilter, SubmissionFilter, parsed_labels, parsed_time
 from dashboard_api.paging import Listing
 from dashboard_api.quality import quality_routes
-from dashboard_api.queries import RunFilter
 from dashboard_api.reference import PATH, openapi_config, reference_routes
 from dashboard_api.resources import (
     ChunkPage,
@@ -72,29 +72,6 @@ Text = Annotated[str | None, QueryParameter()]
 TheDesk = NamedDependency[Desk]
 
 
-def parsed_time(text: str | None, where: str) -> datetime | None:
-    """A time in UTC, or Refused 400."""
-    if text is None:
-        return None
-    try:
-        time = datetime.fromisoformat(text)
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise Refused(where, "an ISO 8601 time (with + written as %2B)", repr(text[:80])) from error
-
-
-def parsed_labels(labels: list[str] | None) -> dict[str, str]:
-    """`key=value` texts as a dict, or Refused 400."""
-    parsed: dict[str, str] = {}
-    for label in labels or ():
-        key, separator, value = label.partition("=")
-        if not separator or not key:
-            raise Refused("label", "key=value", repr(label[:80]))
-        if parsed.setdefault(key, value) != value:
-            raise Refused("label", f"one value of {key[:80]!r}", "two")
-    return parsed
-
-
 def _found(thing: T | None, kind: str, name: str) -> T:
     if not thing:
         raise Refused(kind, f"a known {kind}", repr(name[:80]), status=404)
@@ -132,6 +109,7 @@ def get_runs(
     since: Time = None,
     until: Time = None,
     format: Text = None,
+    series: Annotated[str | None, QueryParameter(description="The id of a series that the run measured.")] = None,
     duplicates: Annotated[bool, QueryParameter(description="Whether to show runs that were sent before.")] = True,
 ) -> Response[RunPage]:
     """Runs, the last received first; one that came in chunks is one run, placed where its first chunk is in the log.
@@ -145,9 +123,10 @@ def get_runs(
         since=parsed_time(since, "since"),
         until=parsed_time(until, "until"),
         format=format,
+        series=series,
         duplicates=duplicates,
     )
-    return desk.rows(request, lambda _: queries.list_runs(filter, limit, before))
+    return desk.rows(request, lambda _: queries.list_runs(filter, limit, before), view=View.of(filter))
 
 
 def get_run(*, request: AnyRequest, desk: TheDesk, run: FromPath[str]) -> Response[RunPage]:
@@ -311,10 +290,18 @@ def get_submissions(
     before: Before = None,
     project: Text = None,
     states: Annotated[list[str] | None, QueryParameter(name="state", description="Any of these states.")] = None,
+    format: Text = None,
+    label: Annotated[
+        list[str] | None, QueryParameter(description="`key=value`; one of its runs has all that are given.")
+    ] = None,
 ) -> Response[SubmissionPage]:
     """Announced submissions, the last first."""
+    filter = SubmissionFilter(project=project, states=states or (), format=format, labels=parsed_labels(label))
     return desk.rows(
-        request, lambda _: queries.list_submissions(project, states, limit=limit, before=before), live=True
+        request,
+        lambda _: queries.list_submissions(filter, limit=limit, before=before),
+        live=True,
+        view=View.of(filter),
     )
 
 
@@ -368,6 +355,7 @@ _LISTS: list[tuple[str, Callable[..., Response[Any]]]] = [
     ("/series/{series:str}/points", get_points),
     ("/submissions", get_submissions),
 ]
+_FEEDS = (get_runs, get_submissions)
 _ONES: list[tuple[str, Callable[..., Response[Any]]]] = [
     ("/projects/{project:str}", get_project),
     ("/runs/{run:str}", get_run),
@@ -379,12 +367,14 @@ _ONES: list[tuple[str, Callable[..., Response[Any]]]] = [
 ]
 
 
-def api_routes(source: DashboardSource, status_facts: Callable[[], Facts] = dict) -> list[Any]:
-    """The routes for Litestar. `status_facts` adds what other parts of the server know to /api/v1/status."""
-    desk = Desk(source, AnswerCache(), status_facts)
+def api_routes(source: DashboardSource, status_facts: Callable[[], Facts] = dict, public_url: str = "") -> list[Any]:
+    """The routes for Litestar. `status_facts` adds what other parts of the server know to /api/v1/status; `public_url`
+    is the server's address in feeds."""
+    desk = Desk(source, AnswerCache(), status_facts, public_url)
     routes: list[Any] = [_route(path, answer) for path, answer in [*_LISTS, *_ONES]]
     for path, answer in _LISTS:
-        routes += [_route(f"{path}.{one.name}", answer, include_in_schema=False) for one in answers.ALL]
+        written = (*answers.ALL, *answers.FEEDS) if answer in _FEEDS else answers.ALL
+        routes += [_route(f"{path}.{one.name}", answer, include_in_schema=False) for one in written]
     router = Router(
         PATH,
         route_handlers=[*routes, *quality_routes(desk), *reference_routes()],

@@ -7,13 +7,16 @@ Nothing here comes from anywhere but the public bucket, so a copy of the file ma
 
 Besides the lake's tables (`schemas.tables`), which gain `runs.duplicate_of`, there are:
 
-- `submissions`: a row per entry of the submissions log
+- `submissions`: a row per entry of the submissions log that announces one
+- `withdrawals`: a row per entry that withdraws a blob (`withdrawn`)
 - `outcomes`: a row per submission that has one (verdict, problems, counts)
 - `series`: a row per series that any measurement belongs to, as the first one in the submissions log says
 - `repeated_tests`: a row per run in chunks that has a test in two of them (`repeats`)
 - `tests_in_place`: which parts of `tests` are read where they are (`in_place`); `tests` gains `place`, the row's in its
   batch, and `runs` gains `digest_number`, by which equal digests are found quickly
-- `cursors`: how far each log has been loaded; the outcomes log's is the data version
+- `cursors`: how far each log has been loaded, and the rest of the data version (`WITHDRAWALS`, `GONE`)
+- `gone_outcomes`: outcomes that are gone, since a later revision replaced them that is not loaded yet
+- `authorities`: what the Atom id of a log has besides its name
 """
 
 import contextlib
@@ -34,8 +37,11 @@ from schemas import keys
 from schemas.errors import StorageFull
 from schemas.tables import TABLE_VERSION, TABLES
 
-FILE_VERSION = 3
+FILE_VERSION = 4
 """Of the tables below. A file of another version, or with other columns of the lake's, is made anew from the lake."""
+
+WITHDRAWALS, GONE = "withdrawals", "gone"
+"""Names of what is no log in `cursors`: the last withdrawal's seq, and a number that stands for `gone_outcomes`."""
 
 _BESIDE = "100MB"
 """DuckDB's memory for a file that is opened for a moment beside the one that serves."""
@@ -59,8 +65,11 @@ _OWN_TABLES = f"""
 {in_place.TABLES_SQL}
 CREATE TABLE meta (file_version INTEGER, table_version INTEGER, lake_version INTEGER);
 CREATE TABLE cursors (log VARCHAR, seq BIGINT);
+CREATE TABLE gone_outcomes (first BIGINT, revision INTEGER);
+CREATE TABLE authorities (log VARCHAR, authority VARCHAR);
 CREATE TABLE submissions (seq BIGINT, batch BIGINT, id VARCHAR, project VARCHAR, sha256 VARCHAR, size_bytes BIGINT,
-    media_type VARCHAR, received TIMESTAMPTZ, announced TIMESTAMPTZ);
+    media_type VARCHAR, title VARCHAR, received TIMESTAMPTZ, announced TIMESTAMPTZ);
+CREATE TABLE withdrawals (seq BIGINT, sha256 VARCHAR, reason VARCHAR, withdrawn TIMESTAMPTZ);
 CREATE TABLE outcomes (seq BIGINT, verdict VARCHAR, format VARCHAR, revision INTEGER, transform_version INTEGER,
     finished TIMESTAMPTZ, problems STRUCT("where" VARCHAR, expected VARCHAR, found VARCHAR, effect VARCHAR)[],
     problems_total BIGINT, runs BIGINT, measurements BIGINT, tests BIGINT, unread MAP(VARCHAR, BIGINT));
@@ -70,10 +79,12 @@ CREATE TABLE series (series VARCHAR, project VARCHAR, benchmark VARCHAR, params 
     better VARCHAR, benchmark_version VARCHAR, environment VARCHAR, environment_title VARCHAR, derived BOOLEAN,
     first_seq BIGINT);
 CREATE VIEW submission_states AS
-    SELECT s.*, coalesce(o.verdict, 'announced') AS state, o.format, o.revision, o.transform_version, o.finished,
-        o.problems, coalesce(o.problems_total, 0) AS problems_total, coalesce(o.runs, 0) AS runs,
-        coalesce(o.measurements, 0) AS measurements, coalesce(o.tests, 0) AS tests, o.unread
-    FROM submissions s LEFT JOIN outcomes o USING (seq);
+    SELECT s.*, CASE WHEN w.seq IS NULL THEN coalesce(o.verdict, 'announced') ELSE 'withdrawn' END AS state,
+        o.format, o.revision, o.transform_version, o.finished, CASE WHEN w.seq IS NULL THEN o.problems END AS problems,
+        CASE WHEN w.seq IS NULL THEN coalesce(o.problems_total, 0) ELSE 0 END AS problems_total,
+        coalesce(o.runs, 0) AS runs, coalesce(o.measurements, 0) AS measurements, coalesce(o.tests, 0) AS tests,
+        o.unread, w.reason, w.withdrawn
+    FROM submissions s LEFT JOIN outcomes o USING (seq) LEFT JOIN withdrawals w ON w.sha256 = s.sha256;
 """
 
 
@@ -86,11 +97,17 @@ class Snapshot:
     lake_version: int
     submissions_seq: int
     outcomes_seq: int
+    withdrawals_seq: int = 0
+    """Of the last withdrawal that is loaded; 0 if none is. Rows go as soon as it is."""
+    gone: int = 0
+    """Stands for the set of `gone_outcomes`; 0 if there are none."""
 
     @property
     def version(self) -> str:
         """The data version of runs, measurements, tests and series: the same on every replica."""
-        return f"v{self.lake_version}-{self.outcomes_seq}"
+        withdrawals = f"-w{self.withdrawals_seq}" if self.withdrawals_seq else ""
+        gone = f"-g{self.gone:x}" if self.gone else ""
+        return f"v{self.lake_version}-{self.outcomes_seq}{withdrawals}{gone}"
 
     @property
     def submissions_version(self) -> str:
@@ -155,6 +172,8 @@ class Database:
                 self.lake_version,
                 cursors.get(keys.SUBMISSIONS_LOG, 0),
                 cursors.get(keys.outcomes_log(self.lake_version), 0),
+                cursors.get(WITHDRAWALS, 0),
+                cursors.get(GONE, 0),
             )
         finally:
             cursor.close()
@@ -168,6 +187,7 @@ class Database:
 
         The loader waits while bytes are copied, not longer: the file and DuckDB's log beside it are together what a
         crash would leave, and DuckDB makes a whole file of that. (Its CHECKPOINT needs a moment without any reader.)
+        Once anything was withdrawn, only rows are copied: DuckDB's file may still have what was deleted from it.
         """
         with self.snapshot(), self.writing:  # as a reader, so that the file is not closed meanwhile
             shutil.copyfile(self.path, target)
@@ -175,7 +195,14 @@ class Database:
                 shutil.copyfile(_log_of(self.path), _log_of(target))
         with _connected(target, _BESIDE) as copied:
             copied.execute("CHECKPOINT")
-            return dict(copied.execute("SELECT log, seq FROM cursors").fetchall())
+            cursors = dict(copied.execute("SELECT log, seq FROM cursors").fetchall())
+            if copied.execute("SELECT count(*) FROM withdrawals").fetchall() == [(0,)]:
+                return cursors
+            rows = target.with_name(target.name + ".rows")
+            [(name,)] = copied.execute("SELECT current_database()").fetchall()
+            copied.execute(f'ATTACH {in_place.quoted(rows)} AS rows; COPY FROM DATABASE "{name}" TO rows; DETACH rows')
+        os.replace(rows, target)
+        return cursors
 
     def close(self) -> None:
         """Checkpoint and close; readers that still hold a snapshot finish theirs first, and nobody gets another."""

@@ -3,8 +3,9 @@
 From a request to a response: snapshot, 304 if the client has it, cache, query, representation, headers.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -23,16 +24,30 @@ from dashboard_api import answers
 from dashboard_api.answers import Answer, AnswerCache, Representation
 from dashboard_api.database import Database, Snapshot
 from dashboard_api.export import Exported
+from dashboard_api.feed_views import Place, View
 from dashboard_api.paging import Listing
+from dashboard_api.queries import with_urls
+from dashboard_api.rendering import Fragments
+from feed.withdrawals import read_withdrawal
 from infra.bucket import Bucket
+from infra.compression import LEAST_BYTES, coding_etag, coding_for, encoded
 from schemas import keys
 from schemas.errors import Refused, Unavailable
 from schemas.records import Submission, SubmissionStatus
 
 HEADERS = {"Cache-Control": "no-cache", "Vary": "Accept", "X-Content-Type-Options": "nosniff"}
+FEED_HEADERS = {
+    "Cache-Control": "public, max-age=60",
+    "Vary": "Accept, Accept-Encoding",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "sandbox",
+}
+"""Readers ask every few minutes, many of them for the same."""
 
 # FatalException: the loader opens the file anew after it.
 _CANNOT_ANSWER = (duckdb.ConnectionException, duckdb.IOException, duckdb.OutOfMemoryException, duckdb.FatalException)
+
+_HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 
 T = TypeVar("T")
 AnyRequest = Request[Any, Any, Any]
@@ -54,11 +69,25 @@ class Desk:
     source: DashboardSource
     cache: AnswerCache
     status_facts: Callable[[], Facts]
+    public_url: str = ""
+    """The server's address for people; empty: the one that the request was sent to."""
+    fragments: Fragments = field(default_factory=Fragments)
 
     def rows(
-        self, request: AnyRequest, make: Callable[[Snapshot], Listing[Any]], *, live: bool = False
+        self,
+        request: AnyRequest,
+        make: Callable[[Snapshot], Listing[Any]],
+        *,
+        live: bool = False,
+        view: View | None = None,
     ) -> Response[Any]:
-        """A page of rows in the representation that the request asks for. `live`: they show unfinished submissions."""
+        """A page of rows in the representation that the request asks for. `live`: they show unfinished submissions;
+        `view`: they can be had as a feed."""
+        asked = _asked_for(request, (*answers.ALL, *answers.FEEDS) if view else answers.ALL)
+        if view and asked in answers.FEEDS:
+            parameters = list(request.query_params.multi_items())
+            limit, before = ([pair for pair in parameters if pair[0] == name] for name in ("limit", "before"))
+            return self._feed(request, make, Place(self._base(request), view, asked, limit, before), live=live)
 
         def answer(snapshot: Snapshot, representation: Representation) -> Answer:
             listing = make(snapshot)
@@ -70,7 +99,47 @@ class Desk:
                 return Answer(answers.encoded_csv(listing.item.__struct_fields__, page.items), page.next)
             return Answer(answers.encoded_json(page), page.next)
 
-        return self._answered(request, _asked_for(request), answer, live)
+        return self._answered(request, asked, answer, live)
+
+    def _feed(
+        self, request: AnyRequest, make: Callable[[Snapshot], Listing[Any]], place: Place, *, live: bool
+    ) -> Response[Any]:
+        """The same as a feed, compressed where that is wanted: each coding has its own ETag."""
+        known, accepted = request.headers.get("if-none-match"), request.headers.get("accept-encoding")
+
+        def respond(snapshot: Snapshot) -> Response[Any]:
+            version = snapshot.submissions_version if live else snapshot.version
+            plain = answers.make_etag(f"{version}-{self.fragments.digest}", place.representation)
+            key = (place.here, plain)
+            made = self.cache.get(key)
+            usual = coding_etag(plain, coding_for(accepted, LEAST_BYTES))  # but a small body is sent as it is
+            if made is None and answers.matches(known, usual):
+                return Response(None, status_code=304, headers=FEED_HEADERS | {"ETag": usual})
+            if made is None:
+                page = make(snapshot).page(snapshot)
+                made = Answer(place.render(snapshot, self.source.public, self.fragments, page), page.next)
+                self.cache.put(key, made)
+            coding = coding_for(accepted, len(made.body))
+            headers = FEED_HEADERS | {"ETag": coding_etag(plain, coding), "Link": place.links(made.next)}
+            if answers.matches(known, headers["ETag"]):
+                return Response(None, status_code=304, headers=headers)
+            if coding == "identity":
+                return Response(made.body, media_type=place.representation.media_type, headers=headers)
+            packed = self.cache.get((*key, coding)) or Answer(encoded(made.body, coding))
+            self.cache.put((*key, coding), packed)
+            headers["Content-Encoding"] = coding
+            return Response(packed.body, media_type=place.representation.media_type, headers=headers)
+
+        return self.read(respond)
+
+    def _base(self, request: AnyRequest) -> str:
+        """The server's address, without a slash at its end; Refused 400 if the request names none that can be one."""
+        if self.public_url:
+            return self.public_url.rstrip("/")
+        host = request.headers.get("host", "")
+        if not _HOST.fullmatch(host):
+            raise Refused("Host", "the name of this server", repr(host[:80]))
+        return f"{request.url.scheme}://{host}"
 
     def one(self, request: AnyRequest, make: Callable[[Snapshot], Any], *, live: bool = False) -> Response[Any]:
         """One thing as JSON."""
@@ -154,12 +223,13 @@ def _in_header(text: str, limit: int = 2000) -> str:
     return escaped if len(escaped) <= limit else escaped[: limit - 3] + "..."
 
 
-def _asked_for(request: AnyRequest) -> Representation:
-    """By the path's suffix, which only routes of `_LISTS` have, else by the Accept header."""
-    for representation in answers.ALL:
-        if request.scope["path_template"].endswith("." + representation.name):
+def _asked_for(request: AnyRequest, offered: Sequence[Representation]) -> Representation:
+    """By the path's suffix, which only lists' routes have, else by the Accept header."""
+    path: str = request.scope["path_template"]
+    for representation in sorted(offered, key=lambda one: -len(one.name)):  # `feed.json` ends as `json` does
+        if path.endswith("." + representation.name):
             return representation
-    return answers.chosen(request.headers.get("accept"), answers.ALL)
+    return answers.chosen(request.headers.get("accept"), offered)
 
 
 def _next_url(request: AnyRequest, cursor: str) -> str:
@@ -209,20 +279,26 @@ class ReadableFromEverywhere(ASGIMiddleware):
 
 
 def received(public: Bucket, submission_id: str) -> SubmissionStatus:
-    """From the submission itself, which the log has not announced yet; Refused 404 if there is none."""
+    """From the submission itself, which the log has not announced yet; Refused 404 if there is none.
+
+    Its blob may be withdrawn all the same: then nobody gets it, and the submission will be announced as withdrawn.
+    """
     try:
         body = public.read(keys.submission(submission_id))
     except FileNotFoundError as error:
         raise Refused("submission", "the id of a submission", repr(submission_id), status=404) from error
     submission = msgspec.json.decode(body, type=Submission)
-    return SubmissionStatus(
+    withdrawal = read_withdrawal(public, submission.blob.sha256)
+    status = SubmissionStatus(
         id=submission.id,
-        state="received",
+        state="withdrawn" if withdrawal else "received",
         project=submission.project,
         format="" if submission.format == "auto" else submission.format,
         sha256=submission.blob.sha256,
         size_bytes=submission.blob.size_bytes,
         media_type=submission.blob.media_type,
         received=submission.received,
-        blob_url="/" + keys.blob(submission.blob.sha256),
+        withdrawn=withdrawal.withdrawn if withdrawal else None,
+        reason=withdrawal.reason if withdrawal else "",
     )
+    return with_urls(status)

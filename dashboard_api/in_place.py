@@ -142,7 +142,7 @@ def tests_of(cursor: duckdb.DuckDBPyConnection, parts: Parts, seqs: Sequence[int
     paths = parts.paths([key for key, _ in found])
     in_place = [
         f"SELECT * EXCLUDE (file_row_number), file_row_number + {base} AS place "
-        f"FROM read_parquet({_quoted(path)}, file_row_number = true)"
+        f"FROM read_parquet({quoted(path)}, file_row_number = true)"
         for path, (_, base) in zip(paths, found, strict=True)
     ]
     # By name: parts of an earlier table version have fewer columns.
@@ -167,5 +167,6 @@ def _copied_bytes(path: Path) -> int:
     return found.st_size if found.st_nlink == 1 else 0
 
 
-def _quoted(path: Path) -> str:
+def quoted(path: Path) -> str:
+    """As a string of SQL."""
     return "'" + str(path).replace("'", "''") + "'"

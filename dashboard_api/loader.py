@@ -1,7 +1,9 @@
 """Follows both logs into DuckDB: each outcome's rows exactly once, with the cursor, in one transaction.
 
 An outcome's parts replace the rows of its range, so that a revision, or a load that comes twice, changes nothing that
-it should not. The files are read where they are (`Bucket.local_path`), which for remote storage means copies of one
+it should not. A withdrawal takes rows away as soon as it is loaded (`withdrawn`), and makes objects go that logs and
+older outcomes name: an outcome that a later revision has replaced may be gone, and is passed over then. The files are
+read where they are (`Bucket.local_path`), which for remote storage means copies of one
 load's at a time. What a load costs depends on what it brings; of the rows already there it looks at one short column
 of `runs` and the names of the series.
 
@@ -11,8 +13,10 @@ which outcomes came: replicas of one data version give the same answers.
 
 import contextlib
 import hashlib
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,8 +25,8 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
-from dashboard_api import derived, in_place, repeats
-from dashboard_api.database import Database
+from dashboard_api import derived, in_place, repeats, withdrawn
+from dashboard_api.database import GONE, WITHDRAWALS, Database
 from feed.log import LogReader
 from infra.bucket import Bucket
 from schemas import keys
@@ -56,6 +60,7 @@ _SUBMISSIONS = pa.schema(
         ("sha256", pa.string()),
         ("size_bytes", pa.int64()),
         ("media_type", pa.string()),
+        ("title", pa.string()),
         ("received", pa.timestamp("us", tz="UTC")),
         ("announced", pa.timestamp("us", tz="UTC")),
     ]
@@ -117,18 +122,27 @@ class Loader:
         # Outcomes first: whatever they speak of is in the submissions log by now.
         outcome_entries = self._outcomes.entries_after(outcomes_seq, OUTCOMES_PER_LOAD)
         found = len(outcome_entries)
-        outcomes = self._read_outcomes(outcome_entries)
-        outcome_entries = outcome_entries[: len(outcomes)]
-        needed = max((outcome.last for outcome in outcomes), default=0)
+        announced = self._read_outcomes(outcome_entries)
+        outcome_entries = outcome_entries[: len(announced)]
+        read = [one for one in announced if isinstance(one, Outcome)]
+        # A revision goes with what it has taken into account: a withdrawal.
+        needed = max((outcome.through if outcome.revision else outcome.last for outcome in read), default=0)
         submission_entries = self._submissions.entries_after(submissions_seq)
         while submission_entries and submission_entries[-1].seq < needed:
-            submission_entries += self._submissions.entries_after(submission_entries[-1].seq)
-        if not outcomes and not submission_entries:
+            more = self._submissions.entries_after(submission_entries[-1].seq)
+            if not more:
+                break
+            submission_entries += more
+        if not announced and not submission_entries:
             self.behind = 0
             return 0
-        with self._fetched(outcomes) as paths, self._database.writing, self._transaction():
-            self._insert_submissions(submission_entries)
-            self._insert_outcomes(outcomes, paths)
+        authority = self._submissions.head().document.authority if submission_entries else ""
+        with self._fetched(read) as paths, self._database.writing, self._transaction():
+            outcomes = [outcome for outcome in read if _is_whole(outcome, paths)]
+            gone = [one for one in announced if isinstance(one, _Gone)]
+            gone += [_Gone(one.first, one.revision) for one in read if not _is_whole(one, paths)]
+            self._insert_submissions(submission_entries, authority)
+            self._insert_outcomes(outcomes, paths, gone, submission_entries)
             if submission_entries:
                 self._move_cursor(keys.SUBMISSIONS_LOG, submission_entries[-1].seq)
             if outcome_entries:
@@ -137,43 +151,61 @@ class Loader:
         self.behind = 0 if is_all else self._outcomes.last_seq() - outcome_entries[-1].seq
         return len(outcome_entries) + len(submission_entries)
 
-    def _read_outcomes(self, entries: Sequence[Entry]) -> list[Outcome]:
+    def _read_outcomes(self, entries: Sequence[Entry]) -> list["Outcome | _Gone"]:
         """As many of them, from the first, as one load may hold."""
-        outcomes: list[Outcome] = []
+        outcomes: list[Outcome | _Gone] = []
         size = 0
         for at in range(0, len(entries), _READ_AHEAD):
             for outcome in _each(self._read_outcome, entries[at : at + _READ_AHEAD]):
-                size += sum(part.size_bytes for part in outcome.parts if not _in_place(part))
+                if isinstance(outcome, Outcome):
+                    size += sum(part.size_bytes for part in outcome.parts if not _in_place(part))
                 if outcomes and size > BYTES_PER_LOAD:
                     return outcomes
                 outcomes.append(outcome)
         return outcomes
 
-    def _read_outcome(self, entry: Entry) -> Outcome:
+    def _read_outcome(self, entry: Entry) -> "Outcome | _Gone":
         try:
             body = self._bucket.read(entry.key)
         except FileNotFoundError as error:
-            raise Unavailable(f"{entry.key}: announced, but not there") from error
+            named = keys.parse_outcome(entry.key)
+            if named is None or not self._is_replaced(*named[1:]):
+                raise Unavailable(f"{entry.key}: announced, but not there") from error
+            return _Gone(*named[1:])
         if hashlib.sha256(body).hexdigest() != entry.sha256:
             raise Unavailable(f"{entry.key}: expected the digest that was announced, found another")
         return msgspec.json.decode(body, type=Outcome)
 
+    def _is_replaced(self, first: int, revision: int) -> bool:
+        """Whether a later revision of a batch's outcome exists."""
+        key = keys.outcome(self._database.lake_version, first, revision)
+        later = self._bucket.list(key[: key.rfind("/") + 1], after=key)
+        return any(keys.parse_outcome(one) for one in later)
+
     @contextlib.contextmanager
     def _fetched(self, outcomes: list[Outcome]) -> Iterator[dict[str, str]]:
-        """The parts that are loaded, as local files: path by key."""
+        """Where the parts are, by key: as local files those that are loaded, "" for the others. Parts that are gone,
+        as their outcome was replaced, are left out."""
         with contextlib.ExitStack() as files:
 
-            def fetch(part: PartRef) -> tuple[str, str]:
+            def fetch(named: tuple[Outcome, PartRef]) -> tuple[str, str | None]:
+                outcome, part = named
                 try:
+                    if _in_place(part):
+                        self._bucket.head(part.key)
+                        return part.key, ""
                     path: Path = files.enter_context(self._bucket.local_path(part.key))
                     found = path.stat().st_size
                 except FileNotFoundError as error:
+                    if self._is_replaced(outcome.first, outcome.revision):
+                        return part.key, None
                     raise Unavailable(f"{part.key}: an outcome names this part, but it is not there") from error
                 if found != part.size_bytes:
                     raise Unavailable(f"{part.key}: expected {part.size_bytes:,} bytes, found {found:,}")
                 return part.key, str(path)
 
-            yield dict(_each(fetch, [part for outcome in outcomes for part in outcome.parts if not _in_place(part)]))
+            fetched = _each(fetch, [(outcome, part) for outcome in outcomes for part in outcome.parts])
+            yield {key: path for key, path in fetched if path is not None}
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -187,9 +219,14 @@ class Loader:
                 writer.rollback()
             raise
 
-    def _insert_submissions(self, entries: list[Entry]) -> None:
+    def _insert_submissions(self, entries: list[Entry], authority: str) -> None:
         if not entries:
             return
+        writer = self._database.writer
+        writer.execute("DELETE FROM authorities WHERE log = ?", [keys.SUBMISSIONS_LOG])
+        writer.execute("INSERT INTO authorities VALUES (?, ?)", [keys.SUBMISSIONS_LOG, authority])
+        if last := withdrawn.note(writer, entries):
+            self._move_cursor(WITHDRAWALS, last)
         rows = [
             {
                 "seq": entry.seq,
@@ -199,27 +236,27 @@ class Loader:
                 "sha256": entry.sha256,
                 "size_bytes": entry.size_bytes,
                 "media_type": entry.media_type,
+                "title": entry.title,
                 "received": entry.published,
                 "announced": entry.updated,
             }
             for entry in entries
+            if not entry.withdraws
         ]
         self._insert("submissions", pa.Table.from_pylist(rows, schema=_SUBMISSIONS))
 
-    def _insert_outcomes(self, outcomes: list[Outcome], paths: dict[str, str]) -> None:
-        """`paths` are the local files of their parts."""
-        if not outcomes:
-            return
+    def _insert_outcomes(
+        self, outcomes: list[Outcome], paths: dict[str, str], gone: "list[_Gone]", entries: list[Entry]
+    ) -> None:
+        """`paths` are the local files of their parts, `entries` what was announced beside them."""
         writer = self._database.writer
-        firsts = [outcome.first for outcome in outcomes]
-        span = {"first": min(firsts), "last": max(firsts)}
+        firsts = [outcome.first for outcome in outcomes] + [one.first for one in gone]
+        span = {"first": min(firsts, default=0), "last": max(firsts, default=-1)}
         loaded = dict(writer.execute(_REVISIONS, span | {"seqs": firsts}).fetchall())
         newest: dict[int, Outcome] = {}  # revisions may be announced in any order; an older one changes nothing
         for outcome in sorted(outcomes, key=lambda outcome: outcome.revision):
             if outcome.revision > loaded.get(outcome.first, -1):
                 newest[outcome.first] = outcome
-        if not newest:
-            return
         taken = derived.Taken()
         for outcome in newest.values():
             if outcome.first in loaded:
@@ -227,10 +264,29 @@ class Loader:
         self._insert_parts([newest[first] for first in sorted(newest)], paths)
         rows = [row for outcome in newest.values() for row in _outcome_rows(outcome)]
         self._insert("outcomes", pa.Table.from_pylist(rows, schema=_OUTCOMES))
-        span = {"first": min(newest), "last": max(outcome.last for outcome in newest.values())}
+        have = loaded | {first: outcome.revision for first, outcome in newest.items()}
+        self._note_gone([one for one in gone if one.revision > have.get(one.first, -1)], newest)
+        withdrawn.take_away(writer, taken, entries, list(newest.values()))
+        if not newest and not taken.anything:
+            return
+        span = {
+            "first": min(newest, default=0),
+            "last": max((outcome.last for outcome in newest.values()), default=-1),
+        }
         derived.count_each_digest_once(writer, taken, **span)
         derived.describe_series(writer, taken, **span)
         repeats.find(writer, self._database.parts, **span, revised=taken.anything)
+
+    def _note_gone(self, gone: "list[_Gone]", newest: dict[int, Outcome]) -> None:
+        writer = self._database.writer
+        for outcome in newest.values():
+            if outcome.revision:
+                writer.execute("DELETE FROM gone_outcomes WHERE first = ?", [outcome.first])
+        for one in gone:
+            writer.execute("DELETE FROM gone_outcomes WHERE first = ?", [one.first])
+            writer.execute("INSERT INTO gone_outcomes VALUES (?, ?)", [one.first, one.revision])
+        told = writer.execute("SELECT first, revision FROM gone_outcomes ORDER BY first").fetchall()
+        self._move_cursor(GONE, zlib.crc32(repr(told).encode()) if told else 0)
 
     def _take_away(self, outcome: Outcome, taken: derived.Taken) -> None:
         """Remove the rows that an earlier revision gave, and note in `taken` what must be looked at without them."""
@@ -276,7 +332,20 @@ class Loader:
     def _move_cursor(self, log: str, seq: int) -> None:
         writer = self._database.writer
         writer.execute("DELETE FROM cursors WHERE log = ?", [log])
-        writer.execute("INSERT INTO cursors VALUES (?, ?)", [log, seq])
+        if seq:
+            writer.execute("INSERT INTO cursors VALUES (?, ?)", [log, seq])
+
+
+@dataclass(frozen=True)
+class _Gone:
+    """An outcome of which nothing can be loaded, since a later revision replaced it."""
+
+    first: int
+    revision: int
+
+
+def _is_whole(outcome: Outcome, paths: dict[str, str]) -> bool:
+    return all(part.key in paths for part in outcome.parts)
 
 
 def _in_place(part: PartRef) -> bool:

@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-from dashboard_api import chunks, display, drawing, export, queries, summaries, trends
+from dashboard_api import answers, chunks, display, drawing, export, queries, summaries, trends
 from dashboard_api.database import Snapshot
+from dashboard_api.feed_views import View, address
+from dashboard_api.filters import RunFilter, SubmissionFilter
 from dashboard_api.resources import Run, Series
 from schemas import keys
 from schemas.errors import Refused
@@ -25,6 +27,8 @@ LINES_SHOWN = 30
 GRAPH_POINTS = 1000
 """In the drawing without JavaScript."""
 OVERLAYS = 12
+RUN_FIELDS = ("commit", "branch", "environment", "format", "since", "until", "series", "duplicates")
+REFUSED = ("rejected", "quarantined")
 FAILED = ("crash", "timeout", "error", "fail", "assert")
 
 _DAY = len("2026-01-01")
@@ -58,8 +62,9 @@ def overview(snapshot: Snapshot) -> Values:
         "here": "projects",
         "projects": cards,
         "waiting": sum(one.announced for one in projects),
-        "runs": queries.runs(snapshot, queries.RunFilter(), RUNS_SHOWN).items,
+        "runs": queries.runs(snapshot, RunFilter(), RUNS_SHOWN).items,
         "refusals": summaries.refusals(snapshot, None, 8),
+        "feeds": _feeds(RunFilter(), SubmissionFilter(states=REFUSED)),
     }
 
 
@@ -108,8 +113,9 @@ def project(snapshot: Snapshot, record: Project, *, text: str, environment: str,
         "failing": summaries.failing(snapshot, suites, LINES_SHOWN),
         "fixed": summaries.fixed(snapshot, suites, LINES_SHOWN),
         "test_limit": LINES_SHOWN,
-        "runs": queries.runs(snapshot, queries.RunFilter(project=project), RUNS_SHOWN).items,
+        "runs": queries.runs(snapshot, RunFilter(project=project), RUNS_SHOWN).items,
         "refusals": summaries.refusals(snapshot, project, 5),
+        "feeds": _feeds(RunFilter(project=project), SubmissionFilter(project=project, states=REFUSED)),
     }
 
 
@@ -126,18 +132,22 @@ def _in_group(one: Series) -> tuple[str, ...]:
 # --- runs ---
 
 
-def runs(snapshot: Snapshot, chosen: dict[str, str], before: str | None) -> Values:
-    """`chosen`: project, beginning of the commit, and branch; empty where any will do."""
-    filter = queries.RunFilter(**{name: value or None for name, value in chosen.items()})  # type: ignore[arg-type]
+def runs(snapshot: Snapshot, filter: RunFilter, before: str | None) -> Values:
     found = queries.runs(snapshot, filter, RUNS_LISTED, before)
+    chosen = filter.query()
     return {
         "here": "runs",
-        **chosen,
+        "project": filter.project,
+        "filtered": bool(chosen),
+        "chosen": dict.fromkeys(RUN_FIELDS, "") | dict(chosen),
+        "labels": [value for name, value in chosen if name == "label"],
+        "more": {name for name, _ in chosen} - {"project", "commit", "branch"},
         "runs": found.items,
         "started": before is not None,
-        "first": _url("/runs", **chosen),
-        "next": found.next and _url("/runs", **chosen, before=found.next),
-        "json": _url("/api/v1/runs", **chosen),
+        "first": address("/runs", chosen),
+        "next": found.next and address("/runs", [*chosen, ("before", found.next)]),
+        "json": address("/api/v1/runs", chosen),
+        "feeds": _feeds(filter),
     }
 
 
@@ -181,6 +191,7 @@ def run(snapshot: Snapshot, run_id: str, *, status: str, text: str, after: dict[
         "q": text,
         "tests": tests.items,
         "tests_next": tests.next and _url(base, tests=tests.next, status=chosen, q=text) + "#tests",
+        "feeds": _feeds(RunFilter(project=one.project)),
         "chunk_limit": CHUNKS_LISTED,
         "links": {name: _formats(f"{api}/{name}") for name in ("chunks", "measurements", "tests")},
         "exports": _exports(one, api),
@@ -227,6 +238,7 @@ def series(snapshot: Snapshot, series_id: str, since: str, until: str, branch: s
         "row_limit": ROWS_LISTED,
         "elsewhere": summaries.elsewhere(snapshot, series_id, OVERLAYS),
         "links": _formats(_url(f"/api/v1/series/{series_id}/points", branch=branch)),
+        "feeds": _feeds(RunFilter(series=series_id, branch=branch or None, duplicates=False)),
     }
 
 
@@ -244,29 +256,32 @@ def _moment(text: str, where: str) -> datetime | None:
 # --- submissions ---
 
 
-def submissions(snapshot: Snapshot, project: str, chosen: str, before: str | None) -> Values:
-    """`chosen` is a state, or empty for all."""
-    found = queries.submissions(snapshot, project or None, chosen or None, RUNS_LISTED, before)
-    counts = summaries.state_counts(snapshot, project or None)
+def submissions(snapshot: Snapshot, filter: SubmissionFilter, before: str | None) -> Values:
+    found = queries.submissions(snapshot, filter, RUNS_LISTED, before)
+    counts = queries.states(snapshot, filter)
+    chosen = filter.query()
+    others = [(name, value) for name, value in chosen if name != "state"]
     states = [("", "all", sum(counts.values())), *((one, one, counts.get(one, 0)) for one in queries.STATES)]
     return {
         "here": "submissions",
-        "project": project,
-        "state": chosen,
+        "project": filter.project,
+        "narrowed": bool(chosen),
+        "besides": [f"{name} {value}" for name, value in others if name != "project"],
         "tabs": [
             {
                 "label": label,
                 "submissions": count,
-                "chosen": name == chosen,
-                "url": _url("/submissions", project=project, state=name),
+                "chosen": list(filter.states) == ([name] if name else []),
+                "url": address("/submissions", [*others, ("state", name)] if name else others),
             }
             for name, label, count in states
         ],
         "rows": found.items,
         "started": before is not None,
-        "first": _url("/submissions", project=project, state=chosen),
-        "next": found.next and _url("/submissions", project=project, state=chosen, before=found.next),
-        "json": _url("/api/v1/submissions", project=project, state=chosen),
+        "first": address("/submissions", chosen),
+        "next": found.next and address("/submissions", [*chosen, ("before", found.next)]),
+        "json": address("/api/v1/submissions", chosen),
+        "feeds": _feeds(filter),
     }
 
 
@@ -282,11 +297,11 @@ def submission(status: SubmissionStatus, progress: summaries.Progress | None, ru
     return {
         "here": "submissions",
         "one": status,
-        "final": status.state in ("accepted", "rejected", "quarantined"),
+        "final": status.state in ("accepted", "rejected", "quarantined", "withdrawn"),
         "announced": progress and progress.announced,
         "finished": progress and progress.finished,
         "runs": runs,
-        "blob": "/" + keys.blob(status.sha256),
+        "feeds": _feeds(SubmissionFilter(project=status.project)),
         "record": "/" + keys.submission(status.id),
     }
 
@@ -298,6 +313,12 @@ def _url(path: str, **parameters: str) -> str:
     """`path` with those parameters that are not empty."""
     query = urlencode({name: value for name, value in parameters.items() if value})
     return f"{path}?{query}" if query else path
+
+
+def _feeds(*filters: RunFilter | SubmissionFilter) -> list[tuple[str, str, str]]:
+    """Title, and addresses as Atom and as JSON Feed, of the lists that a page shows."""
+    views = [View.of(filter) for filter in filters]
+    return [(view.title, view.address(answers.ATOM), view.address(answers.JSON_FEED)) for view in views]
 
 
 def _formats(url: str, what: str = "") -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from dashboard_api import page_values, quality_page, queries
 from dashboard_api.answers import Answer, AnswerCache, matches
 from dashboard_api.database import Snapshot
 from dashboard_api.desk import AnyRequest, DashboardSource, Desk, received
+from dashboard_api.filters import RunFilter, SubmissionFilter, parsed_labels, parsed_time
 from dashboard_api.quality import Watch
 from dashboard_api.rendering import Renderer
 from infra.bucket import Bucket
@@ -26,6 +27,9 @@ from schemas.records import Project
 
 _CACHE_BYTES = 8 << 20
 _Text = Annotated[str, QueryParameter(max_length=200)]
+_Filter = Annotated[str, QueryParameter(max_length=2000)]
+"""As long as any value that rows may have: a feed leads to the page of its filter."""
+_Texts = Annotated[list[str] | None, QueryParameter()]
 _Cursor = Annotated[str | None, QueryParameter(max_length=2000)]
 
 
@@ -64,11 +68,15 @@ class Pages:
             key = (request.url.path, request.url.query, etag)
             made = self.cache.get(key)
             if made is None:
-                made = Answer(self.renderer.render(template, values(snapshot)))
+                made = Answer(self.renderer.render(template, self.common() | values(snapshot)))
                 self.cache.put(key, made)
             return self.renderer.page(made.body, etag=etag)
 
         return self.desk.read(respond)
+
+    def common(self) -> page_values.Values:
+        """What the frame of every page that shows data holds."""
+        return {"outcomes": "/" + keys.feed_head(keys.outcomes_log(self.desk.source.database().lake_version))}
 
     def message(self, title: str, detail: str, status: int) -> Response[bytes]:
         """A page that says why there is no other."""
@@ -123,13 +131,36 @@ def runs_page(
     *,
     request: AnyRequest,
     pages: NamedDependency[Pages],
-    project: _Text = "",
-    commit: _Text = "",
-    branch: _Text = "",
+    project: _Filter = "",
+    commit: _Filter = "",
+    branch: _Filter = "",
+    environment: _Filter = "",
+    label: _Texts = None,
+    since: _Filter = "",
+    until: _Filter = "",
+    format: _Filter = "",
+    series: _Filter = "",
+    duplicates: Annotated[bool, QueryParameter()] = True,
     before: _Cursor = None,
 ) -> Response[bytes]:
-    chosen = {"project": project.strip(), "commit": commit.strip(), "branch": branch.strip()}
-    return pages.answer(request, "runs.html", lambda it: page_values.runs(it, chosen, before))
+    """The parameters of the API's list; an empty field of the form does not matter."""
+    filter = RunFilter(
+        project=project.strip() or None,
+        commit=commit.strip() or None,
+        branch=branch.strip() or None,
+        environment=environment.strip() or None,
+        labels=_labels(label),
+        since=parsed_time(since.strip() or None, "since"),
+        until=parsed_time(until.strip() or None, "until"),
+        format=format.strip() or None,
+        series=series.strip() or None,
+        duplicates=duplicates,
+    )
+    return pages.answer(request, "runs.html", lambda it: page_values.runs(it, filter, before))
+
+
+def _labels(given: list[str] | None) -> dict[str, str]:
+    return parsed_labels([label.strip() for label in given or () if label.strip()])
 
 
 @get("/runs/{run:str}", sync_to_thread=True)
@@ -175,13 +206,19 @@ def submissions_page(
     *,
     request: AnyRequest,
     pages: NamedDependency[Pages],
-    project: _Text = "",
-    chosen: Annotated[str, QueryParameter(name="state", max_length=40)] = "",
+    project: _Filter = "",
+    states: Annotated[list[str] | None, QueryParameter(name="state")] = None,
+    format: _Filter = "",
+    label: _Texts = None,
     before: _Cursor = None,
 ) -> Response[bytes]:
-    return pages.answer(
-        request, "submissions.html", lambda it: page_values.submissions(it, project, chosen, before), live=True
+    filter = SubmissionFilter(
+        project=project.strip() or None,
+        states=[state for state in states or () if state],
+        format=format.strip() or None,
+        labels=_labels(label),
     )
+    return pages.answer(request, "submissions.html", lambda it: page_values.submissions(it, filter, before), live=True)
 
 
 @get("/submissions/{submission:str}", sync_to_thread=True)
@@ -195,7 +232,8 @@ def submission_page(request: AnyRequest, pages: NamedDependency[Pages], submissi
         status = received(pages.public, submission)
     except Refused as error:
         raise page_values.Missing(f"No submission has the id {submission}.") from error
-    return pages.renderer.page(pages.renderer.render("submission.html", page_values.submission(status, None, [])))
+    values = pages.common() | page_values.submission(status, None, [])
+    return pages.renderer.page(pages.renderer.render("submission.html", values))
 
 
 # --- quality of the pipeline ---
@@ -204,7 +242,8 @@ def submission_page(request: AnyRequest, pages: NamedDependency[Pages], submissi
 @get("/quality", sync_to_thread=True)
 def quality(pages: NamedDependency[Pages]) -> Response[bytes]:
     """It changes with the clock, so it has no ETag."""
-    return pages.renderer.page(pages.renderer.render("quality.html", quality_page.values(pages.watch.quality())))
+    values = pages.common() | quality_page.values(pages.watch.quality())
+    return pages.renderer.page(pages.renderer.render("quality.html", values))
 
 
 # --- static files, errors, routes ---

@@ -53,6 +53,7 @@ class Counts(Row, frozen=True, kw_only=True):
     accepted: int = 0
     rejected: int = 0
     quarantined: int = 0
+    withdrawn: int = 0
 
 
 class Group(Counts, frozen=True, kw_only=True):

@@ -5,14 +5,23 @@ from typing import Any
 from dashboard_api import display, drawing
 from dashboard_api.quality import SPANS, Quality, Step
 
+CLASSES = {
+    "accepted": "accepted",
+    "announced": "under way",
+    "rejected": "rejected",
+    "quarantined": "quarantined",
+    "withdrawn": "withdrawn",
+}
+"""What a column of the picture is stacked of, from the bottom, and what it is called."""
+
 _HOURS_BETWEEN_MARKS = 6
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
 
 
 def values(quality: Quality) -> dict[str, Any]:
     """For the template."""
-    counted = [sum((step.accepted, step.rejected, step.quarantined, step.announced)) for step in quality.steps]
-    picture = drawing.bars([(step.accepted, step.announced, step.rejected, step.quarantined) for step in quality.steps])
+    counted = [sum(_stack(step)) for step in quality.steps]
+    picture = drawing.bars([_stack(step) for step in quality.steps])
     return {
         "here": "quality",
         "quality": quality,
@@ -33,6 +42,7 @@ def values(quality: Quality) -> dict[str, Any]:
         "age": age,
         "durations": [age(seconds) for seconds in (quality.durations.median_seconds, quality.durations.p99_seconds)],
         "spans": [(f"in the last {name}" if name in SPANS else name, counts) for name, counts in quality.spans.items()],
+        "classes": CLASSES,
         "picture": picture,
         "columns": list(zip(quality.steps, picture.columns, map(_told, quality.steps), strict=True)),
         "marks": [
@@ -56,13 +66,11 @@ def age(seconds: float | None) -> str:
     return f"{display.number(seconds / _DAY, 2)} days"
 
 
+def _stack(step: Step) -> tuple[int, ...]:
+    return tuple(getattr(step, name) for name in CLASSES)
+
+
 def _told(step: Step) -> str:
     """`06:30: 12 accepted, 1 rejected`."""
-    counts = [
-        (step.accepted, "accepted"),
-        (step.announced, "under way"),
-        (step.rejected, "rejected"),
-        (step.quarantined, "quarantined"),
-    ]
-    listed = [f"{display.count(count)} {what}" for count, what in counts if count]
+    listed = [f"{display.count(count)} {CLASSES[of]}" for of, count in zip(CLASSES, _stack(step), strict=True) if count]
     return f"{step.since:%H:%M}: " + (", ".join(listed) or "none")

@@ -9,7 +9,6 @@ submission, which depends on the bytes alone.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +16,7 @@ import msgspec
 
 from dashboard_api import chunks
 from dashboard_api.database import Snapshot
+from dashboard_api.filters import EVERY_SUBMISSION, RunFilter, SubmissionFilter
 from dashboard_api.paging import Listing, Seq, parse_cursor, rows_of
 from dashboard_api.resources import (
     Measurement,
@@ -33,7 +33,7 @@ from schemas.errors import Refused
 from schemas.records import Problem, SubmissionStatus
 from schemas.tables import STATUSES
 
-STATES = ("announced", "accepted", "rejected", "quarantined")
+STATES = ("announced", "accepted", "rejected", "quarantined", "withdrawn")
 """What a submission in the log can be."""
 
 MIN_COMMIT_PREFIX = 4
@@ -47,34 +47,17 @@ _SERIES = ", ".join(f's."{name}"' for name in Series.__struct_fields__[:11])
 _SERIES_ORDER = "(s.project, s.benchmark, s.params, s.metric, s.unit, s.series)"
 
 
-@dataclass(frozen=True)
-class RunFilter:
-    """Which runs; what is None does not matter. `since` (inclusive) and `until` are of `received`."""
-
-    project: str | None = None
-    commit: str | None = None
-    """The commit id's first characters, at least 4."""
-    branch: str | None = None
-    environment: str | None = None
-    """A fingerprint or a title."""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    since: datetime | None = None
-    until: datetime | None = None
-    format: str | None = None
-    duplicates: bool = True
-    """Whether to show runs that were sent before."""
-
-
 # --- projects ---
 
 _PROJECTS = """
 SELECT s.name, coalesce(r.runs, 0) AS runs, coalesce(e.series, 0) AS series,
     coalesce(r.measurements, 0)::BIGINT AS measurements, coalesce(r.tests, 0)::BIGINT AS tests,
-    s.submissions, s.announced, s.accepted, s.rejected, s.quarantined, s.last_received
+    s.submissions, s.announced, s.accepted, s.rejected, s.quarantined, s.withdrawn, s.last_received
 FROM (
     SELECT project AS name, count(*) AS submissions, max(received) AS last_received,
         count(*) FILTER (state = 'announced') AS announced, count(*) FILTER (state = 'accepted') AS accepted,
-        count(*) FILTER (state = 'rejected') AS rejected, count(*) FILTER (state = 'quarantined') AS quarantined
+        count(*) FILTER (state = 'rejected') AS rejected, count(*) FILTER (state = 'quarantined') AS quarantined,
+        count(*) FILTER (state = 'withdrawn') AS withdrawn
     FROM submission_states GROUP BY project
 ) s
 LEFT JOIN (
@@ -114,7 +97,6 @@ def list_runs(filter: RunFilter, limit: int, before: str | None = None) -> Listi
     if filter.commit is not None and len(filter.commit) < MIN_COMMIT_PREFIX:
         raise Refused("commit", f"at least {MIN_COMMIT_PREFIX} characters", repr(filter.commit))
     cursor = parse_cursor(before, tuple[datetime, Seq, Seq], "before")
-    labels = {f"label{i}": pair for i, pair in enumerate(filter.labels.items())}
     where, parameters = _where(
         filter.project is not None and ("project = $project", {"project": filter.project}),
         filter.commit is not None and ('starts_with("commit", $commit)', {"commit": filter.commit}),
@@ -129,10 +111,12 @@ def list_runs(filter: RunFilter, limit: int, before: str | None = None) -> Listi
             "WHERE duplicate_of IS NULL))",
             {},
         ),
-        *(
-            (f"labels[${name}] = ${name}_value", {name: key, f"{name}_value": value})
-            for name, (key, value) in labels.items()
+        filter.series is not None
+        and (
+            "run IN (SELECT run FROM measurements WHERE series = $series)",
+            {"series": filter.series},
         ),
+        *_labelled(filter.labels),
         cursor is not None
         and (
             "received <= $at AND (received, seq, ordinal) < ($at, $at_seq, $at_ordinal)",
@@ -363,17 +347,15 @@ def points(
 # --- submissions ---
 
 
-def list_submissions(
-    project: str | None = None, state: Sequence[str] | None = None, *, limit: int, before: str | None = None
-) -> Listing[SubmissionRow]:
+def list_submissions(filter: SubmissionFilter, *, limit: int, before: str | None = None) -> Listing[SubmissionRow]:
     """Newest entry of the log first."""
-    for one in state or ():
+    for one in filter.states:
         if one not in STATES:
             raise Refused("state", "one of " + ", ".join(STATES), repr(one[:80]))
     cursor = parse_cursor(before, tuple[Seq], "before")
     where, parameters = _where(
-        project is not None and ("project = $project", {"project": project}),
-        bool(state) and ("list_contains($state, state)", {"state": list(state or ())}),
+        *_of_any_state(filter),
+        bool(filter.states) and ("list_contains($state, state)", {"state": list(filter.states)}),
         cursor is not None and ("seq < $before", {"before": cursor[0]}),
     )
     columns = ", ".join(SubmissionRow.__struct_fields__)
@@ -382,21 +364,16 @@ def list_submissions(
 
 
 def submissions(
-    snapshot: Snapshot,
-    project: str | None = None,
-    state: Sequence[str] | str | None = None,
-    limit: int = 100,
-    before: str | None = None,
+    snapshot: Snapshot, filter: SubmissionFilter, limit: int = 100, before: str | None = None
 ) -> Page[SubmissionRow]:
-    wanted = [state] if isinstance(state, str) else state
-    return list_submissions(project, wanted, limit=limit, before=before).page(snapshot)
+    return list_submissions(filter, limit=limit, before=before).page(snapshot)
 
 
 def submission(snapshot: Snapshot, submission_id: str) -> SubmissionStatus | None:
     """Where it stands and why, or None if the log has not announced it as far as it is loaded."""
     sql = """
         SELECT id, state, project, coalesce(format, '') AS format, sha256, size_bytes, media_type, received, seq,
-            problems, problems_total, measurements, tests, unread
+            problems, problems_total, measurements, tests, unread, withdrawn, coalesce(reason, '') AS reason
         FROM submission_states WHERE id = $id ORDER BY seq DESC LIMIT 1
     """
     found: list[dict[str, Any]] = rows_of(snapshot.arrow(sql, {"id": submission_id}), dict)
@@ -408,12 +385,21 @@ def submission(snapshot: Snapshot, submission_id: str) -> SubmissionStatus | Non
     )
     row["problems"] = msgspec.convert(row["problems"] or [], list[Problem])
     row["unread"] = row["unread"] or {}
-    return SubmissionStatus(**row, runs=listed["run"].to_pylist(), blob_url="/" + keys.blob(row["sha256"]))
+    return with_urls(SubmissionStatus(**row, runs=listed["run"].to_pylist()))
 
 
-def states(snapshot: Snapshot) -> dict[str, int]:
-    """How many submissions are in each state."""
-    found = snapshot.arrow("SELECT state, count(*) AS submissions FROM submission_states GROUP BY state").to_pylist()
+def with_urls(status: SubmissionStatus) -> SubmissionStatus:
+    """With the address of the file, or of what says that it is withdrawn."""
+    if status.state == "withdrawn":
+        return msgspec.structs.replace(status, withdrawal_url="/" + keys.withdrawal(status.sha256))
+    return msgspec.structs.replace(status, blob_url="/" + keys.blob(status.sha256))
+
+
+def states(snapshot: Snapshot, filter: SubmissionFilter = EVERY_SUBMISSION) -> dict[str, int]:
+    """How many submissions are in each state, whichever the filter names."""
+    where, parameters = _where(*_of_any_state(filter))
+    sql = f"SELECT state, count(*) AS submissions FROM submission_states {where} GROUP BY state"
+    found = snapshot.arrow(sql, parameters).to_pylist()
     return dict.fromkeys(STATES, 0) | {row["state"]: row["submissions"] for row in found}
 
 
@@ -427,6 +413,23 @@ def _where(*conditions: _Condition | bool | None) -> tuple[str, dict[str, Any]]:
     applying = [condition for condition in conditions if isinstance(condition, tuple) and condition]
     parameters = {name: value for _, given in applying for name, value in given.items()}
     return ("WHERE " + " AND ".join(sql for sql, _ in applying) if applying else ""), parameters
+
+
+def _of_any_state(filter: SubmissionFilter) -> list[_Condition | bool]:
+    of_runs, labels = _where(*_labelled(filter.labels))
+    return [
+        filter.project is not None and ("project = $project", {"project": filter.project}),
+        filter.format is not None and ("format = $format", {"format": filter.format}),
+        bool(of_runs) and (f"seq IN (SELECT seq FROM runs {of_runs})", labels),
+    ]
+
+
+def _labelled(labels: Mapping[str, str]) -> list[_Condition]:
+    """A run that has all of them."""
+    return [
+        (f"labels[$label{n}] = $label{n}_value", {f"label{n}": key, f"label{n}_value": value})
+        for n, (key, value) in enumerate(labels.items())
+    ]
 
 
 def _environment(environment: str) -> _Condition:

@@ -21,7 +21,9 @@ API_VERSION = "1"
 _CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 _DESCRIPTION = """\
 Everything here is read-only and needs no key. Lists come as JSON, CSV or Arrow: ask by the Accept header
-(application/json, text/csv, application/vnd.apache.arrow.stream) or by a suffix (/api/v1/runs.csv). A list holds at
+(application/json, text/csv, application/vnd.apache.arrow.stream) or by a suffix (/api/v1/runs.csv). Runs and
+submissions, however filtered, are feeds too (/api/v1/runs.atom, application/atom+xml; /api/v1/runs.feed.json,
+application/feed+json), in pages that their first and next links lead through. A list holds at
 most limit rows; its next cursor, also in the Link header, leads to the rest, and rows that arrive meanwhile neither
 repeat nor hide any. An ETag names the data version, so If-None-Match tells cheaply whether anything changed. Times
 are UTC. Errors are RFC 9457 problem details that say where, what was expected, and what was found."""

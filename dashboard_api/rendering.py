@@ -48,17 +48,8 @@ class Renderer:
             if path.is_file()
         }
         self.digest = _digest(folder)
-        self._templates = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(folder / "templates"),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            auto_reload=False,
-        )
+        self._templates = _templates(folder)
         self._templates.globals["static"] = lambda name: f"/static/{self.digest}/{name}"
-        for name in ("count", "cut", "iso", "number", "params", "quantity", "short", "size", "web_url", "when"):
-            self._templates.filters[name] = getattr(display, name)
 
     def etag(self, *versions: str) -> str:
         """Of a page that shows exactly these versions of the data."""
@@ -86,6 +77,33 @@ class Renderer:
         cache = "public, max-age=31536000, immutable" if digest == self.digest else "no-cache"
         headers = {"cache-control": cache, "x-content-type-options": "nosniff"}
         return Response(asset.body, media_type=asset.media_type, headers=headers)
+
+
+class Fragments:
+    """The HTML of feeds' entries, which is no page: without style, script or policy."""
+
+    def __init__(self, folder: Path = _HERE) -> None:
+        self._template = _templates(folder).get_template("feed_entry.html")
+        source = (folder / "templates" / "feed_entry.html").read_bytes()
+        self.digest = hashlib.sha256(source).hexdigest()[:8]
+        """Of the template: another release may render the same data otherwise."""
+
+    def render(self, values: dict[str, Any]) -> str:
+        return self._template.render(values)
+
+
+def _templates(folder: Path) -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    for name in ("count", "cut", "iso", "number", "params", "quantity", "short", "size", "web_url", "when"):
+        made.filters[name] = getattr(display, name)
+    return made
 
 
 def _media_type(path: Path) -> str:

@@ -8,6 +8,7 @@ chunk number hold: that chunk itself is the conflict then.
 import duckdb
 
 from dashboard_api import in_place
+from schemas.errors import Unavailable
 
 EXAMPLES = 50
 """Tests named per run; all are counted."""
@@ -49,6 +50,12 @@ def find(writer: duckdb.DuckDBPyConnection, parts: in_place.Parts, *, first: int
     for run, seqs in affected:
         writer.execute("DELETE FROM repeated_tests WHERE run = ?", [run])
         if len(seqs or ()) > 1:
-            sql = _REPEATED.format(tests=in_place.tests_of(writer, parts, seqs))
+            try:
+                tests = in_place.tests_of(writer, parts, seqs)
+            except Unavailable as error:
+                if isinstance(error.__cause__, FileNotFoundError):
+                    continue  # until the revision comes for which the part went
+                raise
+            sql = _REPEATED.format(tests=tests)
             span = {"run": run, "first": seqs[0], "last": seqs[-1], "examples": EXAMPLES}
             writer.execute(f"INSERT INTO repeated_tests SELECT $run, * FROM ({sql})", span)

@@ -45,6 +45,7 @@ class ProjectSummary(Row, frozen=True, kw_only=True):
     accepted: int
     rejected: int
     quarantined: int
+    withdrawn: int
     last_received: datetime | None
 
 

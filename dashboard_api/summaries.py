@@ -159,18 +159,6 @@ def refusals(snapshot: Snapshot, project: str | None, limit: int) -> list[Refusa
     return [msgspec.structs.replace(one, problem=msgspec.convert(one.problem, Problem | None)) for one in found]
 
 
-def state_counts(snapshot: Snapshot, project: str | None) -> dict[str, int]:
-    """Submissions per state."""
-    rows = snapshot.rows(
-        """
-        SELECT state, count(*) AS submissions FROM submission_states
-        WHERE ($project IS NULL OR project = $project) GROUP BY state
-        """,
-        {"project": project},
-    )
-    return {row["state"]: row["submissions"] for row in rows}
-
-
 def progress(snapshot: Snapshot, seq: int) -> Progress:
     """The times of the submission `seq`, which is in the log."""
     table = snapshot.arrow("SELECT announced, finished FROM submission_states WHERE seq = ?", [seq])

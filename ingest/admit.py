@@ -6,6 +6,8 @@
     receipt         from here on nothing loses the submission
 
 A death between any two steps leaves at most a blob nobody names or a marker without a submission, both harmless.
+Bytes that are withdrawn are refused before the first step. If they were withdrawn since then, they are refused after
+the last one, with a note that has all of it removed again.
 """
 
 from collections.abc import Callable
@@ -16,10 +18,12 @@ from typing import Literal
 import msgspec
 
 from feed.announceable import write_marker
+from feed.withdrawals import check_not_withdrawn, note_withdrawal
 from infra.bucket import Bucket, Buckets
 from ingest.benchmarks import resolved_format
 from schemas import keys
-from schemas.records import Blob, Context, Receipt, Submission, Trust, submission_id
+from schemas.errors import Refused
+from schemas.records import Blob, Context, Origin, Receipt, Submission, Trust, submission_id
 
 Body = bytes | Path | Callable[[str], None]
 """The bytes, a file of them, or what makes the public object of a given key out of bytes that storage has already."""
@@ -35,13 +39,16 @@ def admit(
     context: Context,
     trust: Trust,
     now: datetime,
+    origin: Origin | None = None,
 ) -> Receipt:
     """Keep `body` and return its receipt; `status` says whether it was new. Idempotent.
 
-    A `format` that names a benchmark gets the version that it means now; Refused 422 if the project has no such one.
+    A `format` that names a benchmark gets the version that it means now; Refused 422 if the project has no such one,
+    and 410 if the bytes are withdrawn.
     `body` is the bytes that `blob.sha256` was computed over, or a file of them that nobody writes to any more. Raises
     StorageFull or Unavailable, and then gives no receipt; of a function as `body` also what that raises.
     """
+    check_not_withdrawn(buckets.public, blob.sha256)
     format = resolved_format(buckets.public, project, format)
     identity = submission_id(sha256=blob.sha256, project=project, format=format, context=context, trust=trust)
     nonce = keys.new_nonce(now)
@@ -53,6 +60,7 @@ def admit(
         blob=blob,
         context=context,
         trust=trust,
+        origin=origin,
         received=now,
     )
     new = _keep(buckets, keys.blob(blob.sha256), body)
@@ -63,6 +71,11 @@ def admit(
     created = _create_once(buckets, keys.submission(identity), msgspec.json.encode(submission))
     if not new:  # perhaps nobody had named it so far: then a sweep may have taken it before the submission was there
         _keep(buckets, keys.blob(blob.sha256), body)
+    try:
+        check_not_withdrawn(buckets.public, blob.sha256)
+    except Refused:  # whoever removes what is left may have looked before we wrote
+        note_withdrawal(buckets.private, blob.sha256, nonce)
+        raise
     return _receipt(submission, "created" if created else "known")
 
 

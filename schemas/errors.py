@@ -24,7 +24,7 @@ class RunfeedError(Exception):
 class Refused(RunfeedError):
     """The request is wrong; the same request fails again.
 
-    `status` is the HTTP status that says the same (400 malformed, 401, 403, 404, 408, 413, 415, 422, 429).
+    `status` is the HTTP status that says the same (400 malformed, 401, 403, 404, 408, 410, 413, 415, 422, 429).
     """
 
     def __init__(self, where: str, expected: str, found: str, *, status: int = 400) -> None:

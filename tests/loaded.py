@@ -60,6 +60,8 @@ def add_submission(
     verdict: str | None = "accepted",
     problems: Sequence[dict[str, str]] = (),
     unread: dict[str, int] | None = None,
+    title: str = "",
+    sha256: str = "b" * 64,
 ) -> None:
     """Load submission `seq`, with its outcome unless `verdict` is None, in one transaction with the cursors.
 
@@ -75,8 +77,8 @@ def add_submission(
     for table, made in rows.items():
         _insert(database, table, pa.Table.from_pylist(made, schema=SCHEMAS[table]))
     writer.execute(
-        "INSERT INTO submissions VALUES (?, ?, ?, ?, ?, 10, 'text/plain', ?, ?)",
-        [seq, seq, submission_id(seq), project, "b" * 64, at, at],
+        "INSERT INTO submissions VALUES (?, ?, ?, ?, ?, 10, 'text/plain', ?, ?, ?)",
+        [seq, seq, submission_id(seq), project, sha256, title, at, at],
     )
     if verdict:
         counts = [len(rows[table]) for table in ("runs", "measurements", "tests")]

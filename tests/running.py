@@ -92,7 +92,7 @@ class Running:
         deadline = time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:
             state: dict[str, Any] = self.get(f"/api/v1/submissions/{submission_id}")
-            if state["state"] in ("accepted", "rejected", "quarantined"):
+            if state["state"] in ("accepted", "rejected", "quarantined", "withdrawn"):
                 return state
             time.sleep(0.02)
         raise AssertionError(f"{submission_id} has no outcome after {timeout_seconds} s: {state}\n{self.log()[-2000:]}")

@@ -426,7 +426,7 @@ def test_a_stored_submission_is_received_before_the_log_has_it(client: Client, s
 
 def test_status_counts_states_and_carries_the_servers_facts(client: Client) -> None:
     status = client.get("/api/v1/status").json()
-    assert status["states"] == {"announced": 0, "accepted": 7, "rejected": 1, "quarantined": 0}
+    assert status["states"] == {"announced": 0, "accepted": 7, "rejected": 1, "quarantined": 0, "withdrawn": 0}
     assert (status["submissions_seq"], status["outcomes_seq"], status["facts"]) == (6, 6, {"loop": "ok"})
 
 

@@ -206,7 +206,7 @@ def test_quality_has_no_etag_since_it_changes_with_the_clock(sample: Sample) -> 
             assert "etag" not in answer.headers
             assert answer.headers["cache-control"] == "no-cache"
         told = client.get("/api/v1/quality").json()
-        assert told["spans"]["week"] == {"announced": 1, "accepted": 3, "rejected": 1, "quarantined": 1}
+        assert told["spans"]["week"] == {"announced": 1, "accepted": 3, "rejected": 1, "quarantined": 1, "withdrawn": 0}
         assert told["data_version"] == "v1-7-7"
         assert client.get("/api/v1/quality?since=x").status_code == 400
         assert client.get("/api/v1/quality", headers={"accept": "text/csv"}).status_code == 406
@@ -302,5 +302,5 @@ def test_an_age_reads_in_its_best_unit(seconds: float | None, text: str) -> None
 
 def test_every_class_of_the_picture_has_a_colour() -> None:
     css = (Path(drawing.__file__).parent / "static/app.css").read_text()
-    for name in ("accepted", "announced", "rejected", "quarantined"):
+    for name in quality_page.CLASSES:
         assert re.search(rf"\.bars \.{name} {{ fill: var\(", css)

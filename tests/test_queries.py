@@ -9,7 +9,7 @@ import pytest
 
 from dashboard_api import chunks, in_place, queries, repeats, summaries
 from dashboard_api.database import Database, Snapshot
-from dashboard_api.queries import RunFilter
+from dashboard_api.filters import RunFilter, SubmissionFilter
 from dashboard_api.resources import Page
 from schemas.errors import Refused
 from tests.loaded import START, add_submission, submission_id
@@ -198,19 +198,22 @@ def test_submissions_tell_their_state_and_every_reason(database: Database) -> No
     add_submission(database, 1, [{}, {}])
     add_submission(database, 2, verdict="rejected", problems=[problem])
     add_submission(database, 3, verdict=None, project="other")
-    rows = walk(database, lambda it, at: queries.submissions(it, limit=1, before=at))
+    rows = walk(database, lambda it, at: queries.submissions(it, SubmissionFilter(), limit=1, before=at))
     assert [(row.seq, row.state) for row in rows] == [(3, "announced"), (2, "rejected"), (1, "accepted")]
-    assert [row.seq for row in ask(database, queries.submissions, "engine", "accepted").items] == [1]
-    assert [row.seq for row in ask(database, queries.submissions, None, ["accepted", "announced"]).items] == [3, 1]
+    accepted_of_engine = SubmissionFilter("engine", ["accepted"])
+    assert [row.seq for row in ask(database, queries.submissions, accepted_of_engine).items] == [1]
+    either = SubmissionFilter(states=["accepted", "announced"])
+    assert [row.seq for row in ask(database, queries.submissions, either).items] == [3, 1]
     rejected = ask(database, queries.submission, submission_id(2))
     assert [str(one) for one in rejected.problems] == ['/a: expected a number, found "x"']
     assert rejected.received == START + timedelta(minutes=2)
     assert ask(database, queries.submission, submission_id(1)).runs == ["run-1-0", "run-1-1"]
     assert ask(database, queries.submission, submission_id(3)).format == ""
     assert ask(database, queries.submission, submission_id(4)) is None
-    assert ask(database, queries.states) == {"announced": 1, "accepted": 1, "rejected": 1, "quarantined": 0}
+    counts = {"announced": 1, "accepted": 1, "rejected": 1, "quarantined": 0, "withdrawn": 0}
+    assert ask(database, queries.states) == counts
     with pytest.raises(Refused, match="state"):
-        ask(database, queries.submissions, None, "received")
+        ask(database, queries.submissions, SubmissionFilter(states=["received"]))
 
 
 def test_samples_are_given_only_if_asked_for(database: Database) -> None:

@@ -158,7 +158,14 @@ def addresses(dashboard: Dashboard) -> list[str]:
     for (submission,) in rows(dashboard, SOME_SUBMISSIONS):
         ones += [f"/api/v1/submissions/{submission}", f"/submissions/{submission}"]
     tables = [(address, kind) for address in lists for kind in ("json", "csv", "arrow")]
-    return [*(_as(*one) for number, one in enumerate(tables) if number < 18 or number % 3 != 1), *ones, *pages]
+    feeds = [
+        "/api/v1/runs.atom?limit=40",
+        "/api/v1/runs.feed.json?duplicates=false",
+        "/api/v1/submissions.atom?limit=25",
+        "/api/v1/submissions.feed.json?state=rejected&state=withdrawn",
+    ]
+    some = [_as(*one) for number, one in enumerate(tables) if number < 18 or number % 3 != 1]
+    return [*some, *feeds, *ones, *pages]
 
 
 def _as(address: str, kind: str) -> str:

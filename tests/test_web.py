@@ -24,6 +24,8 @@ ADDRESSES = [
     *PAGES,
     "/api/v1/runs",
     "/api/v1/runs.csv",
+    "/api/v1/runs.atom",
+    "/api/v1/submissions.feed.json",
     "/api/v1/submissions",
     "/api/v1/openapi.json",
     "/api/v1/status",
