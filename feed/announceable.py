@@ -91,6 +91,7 @@ def _describe_withdrawal(bucket: Bucket, sha256: str) -> Announceable | None:
     except FileNotFoundError:
         return None
     withdrawal = _record(key, body, Withdrawal)
+    of = f"{withdrawal.project}: " if withdrawal.project else ""
     count = len(withdrawal.submissions)
     return Announceable(
         withdrawal.nonce,
@@ -98,7 +99,7 @@ def _describe_withdrawal(bucket: Bucket, sha256: str) -> Announceable | None:
             seq=0,
             batch=0,
             id=keys.withdrawal_id(sha256),
-            title=f"{withdrawal.project}: {_counted(count, 'submission')} withdrawn",
+            title=f"{of}{_counted(count, 'submission')} withdrawn",
             key=key,
             sha256=hashlib.sha256(body).hexdigest(),
             size_bytes=len(body),

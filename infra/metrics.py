@@ -100,7 +100,7 @@ class Metrics:
         self._batch.observe(len(outcome.submissions))
         for one in outcome.submissions:
             self._processed.labels(one.verdict, one.format or "unknown").inc()
-            if one.verdict != "accepted":
+            if one.verdict in ("rejected", "quarantined"):
                 reason = reason_of(one.verdict, one.problems[0] if one.problems else None)
                 self._refused.labels(one.verdict, reason).inc()
         for part in outcome.parts:

@@ -20,14 +20,17 @@ DOLLARS_PER_GB_MONTH = 0.023
 # One submission, uploaded over HTTP with a token.
 WRITES_PER_SUBMISSION = 3
 """Blob, marker, submission."""
-READS_PER_SUBMISSION = 6
-"""Token, project and its rules; the submission when it is announced, submission and blob when it is processed."""
+READS_PER_SUBMISSION = 8
+"""Token, project and its rules; whether it is withdrawn, before and after; the submission when it is announced,
+submission and blob when it is processed."""
 
 # One batch of files with measurements.
 WRITES_PER_BATCH = 4
 """Two parts, marker, outcome."""
-READS_PER_BATCH = 3
-"""Whether it has an outcome, the log's head, and the outcome when it is announced."""
+LISTS_PER_BATCH = 2
+"""Whether it has an outcome, and what is withdrawn (of eight files or fewer that is a read for each)."""
+READS_PER_BATCH = 2
+"""The log's head, and the outcome when it is announced."""
 READS_PER_BATCH_AND_DASHBOARD = 3
 """Outcome and two parts."""
 
@@ -54,6 +57,8 @@ READS_PER_LAG_LOOK = 5
 REPLICA_SECONDS = 5.0
 """The same of each dashboard."""
 READS_PER_REPLICA_LOOK = 2
+NOTES_SECONDS = 60.0
+"""Between two listings of what is to be withdrawn; after each commit comes one more."""
 LEASE_SECONDS = 2.0
 """Between two renewals by the announcer that works; one that stands by reads as often."""
 INBOX_SECONDS = 10
@@ -123,6 +128,7 @@ def day(submissions: int, of: Installation | None = None) -> Day:
     idle_writes = (
         looks * LISTS_PER_ANNOUNCER_LOOK
         + SECONDS_A_DAY / LEASE_SECONDS
+        + SECONDS_A_DAY / NOTES_SECONDS
         + of.announce * SECONDS_A_DAY / LAG_SECONDS * LISTS_PER_LAG_LOOK
         + of.ingest * SECONDS_A_DAY / INBOX_SECONDS
     )
@@ -134,8 +140,8 @@ def day(submissions: int, of: Installation | None = None) -> Day:
     )
     writes = (
         submissions * WRITES_PER_SUBMISSION
-        + batches * WRITES_PER_BATCH
-        + commits * WRITES_PER_COMMIT
+        + batches * (WRITES_PER_BATCH + LISTS_PER_BATCH)
+        + commits * (WRITES_PER_COMMIT + 1)
         + woken * LISTS_PER_ANNOUNCER_LOOK
         + (submissions + batches) / ENTRIES_PER_PAGE
     )

@@ -75,13 +75,18 @@ class Admission:
     _rules: dict[str, tuple[float, ProjectRules]] = field(default_factory=dict)
 
     async def take(self, inbox: Inbox, runner: Runner, key: str) -> Receipt | None:
-        """Admit the object `key` and remove it; None if it is gone, is another by now, or is refused (on record)."""
+        """Admit the object `key` and remove it; None if it is gone, is another by now, or is refused (on record).
+
+        A refused object stays, but for one whose bytes are withdrawn.
+        """
         try:
             async with inbox.open(key) as (arrival, pieces):
                 try:
                     receipt, sidecar = await self._described_and_admitted(inbox, runner, arrival, pieces)
                 except Refused as error:
                     await anyio.to_thread.run_sync(self._refuse, arrival, error)
+                    if error.status == 410:
+                        await inbox.remove(arrival)
                     return None
         except (FileNotFoundError, SwapLost):
             return None

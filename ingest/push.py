@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from httpx import Client
 
 DELIVERED, REJECTED, UNFINISHED, NOT_DELIVERED = 0, 1, 3, 2
-"""Exit statuses: fine; delivered and rejected; delivered, but quarantined or not finished in time; not delivered."""
+"""Exit statuses: fine; delivered, and rejected or withdrawn; delivered, but quarantined or not finished in time; not
+delivered."""
 
-FINAL_STATES = ("accepted", "rejected", "quarantined")
+FINAL_STATES = ("accepted", "rejected", "quarantined", "withdrawn")
 
 _FROM_BAD_TO_WORSE = (DELIVERED, REJECTED, UNFINISHED, NOT_DELIVERED)
 _SENDERS_FAULT = frozenset({401, 403, 404, 405, 407})
@@ -62,7 +63,7 @@ def worst(statuses: Collection[int]) -> int:
 
 def exit_status(state: str) -> int:
     """The exit status that a submission's state means."""
-    return {"accepted": DELIVERED, "rejected": REJECTED}.get(state, UNFINISHED)
+    return {"accepted": DELIVERED, "rejected": REJECTED, "withdrawn": REJECTED}.get(state, UNFINISHED)
 
 
 def checked_url(url: str) -> str:

@@ -182,7 +182,7 @@ def push(
     \b
     Exit status, of several files the worst in this order:
       0  delivered; with --wait: accepted
-      1  delivered and rejected
+      1  delivered and rejected, or withdrawn since
       3  delivered; quarantined, or not finished in time
       2  not delivered
     """
@@ -270,7 +270,7 @@ def status(submission: str, to: str, ca: Path | None, as_json: bool) -> None:
     \b
     Exit status with an ID:
       0  accepted
-      1  rejected
+      1  rejected, or withdrawn
       3  quarantined, or not finished
       2  unknown, or the server cannot be reached
     """

@@ -4,6 +4,9 @@ Whatever goes wrong with one submission is that one's outcome; whatever goes wro
 which is then delivered again. Children do the transforming: a file that costs a child its life is tried once more,
 alone, and then quarantined. Deliveries after the first are recorded in the bucket, later ones with how far they come,
 so that a submission at which this process itself dies again and again is found and quarantined too.
+
+A submission whose blob is withdrawn has that as its outcome, and nothing of it is read. If it is withdrawn meanwhile,
+`processor.purge` finds the outcome and revises it.
 """
 
 import contextlib
@@ -12,13 +15,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 import msgspec
 import structlog
 
 from feed.log import LogReader
+from feed.withdrawals import note_withdrawal, read_withdrawal, withdrawals_of
 from infra.bucket import Buckets
 from infra.settings import Settings
 from processor.benchmarks import read_benchmark
@@ -29,16 +33,19 @@ from processor.lake import has_outcome, publish_outcome, write_part
 from processor.part import Part
 from processor.reading.decode import DecodeLimits
 from processor.task import TABLES_OF_RUN, Done, File, Slices, Survey, Task, Transform
-from processor.transform import TRANSFORM_VERSION, quarantined, rejected_outcome
+from processor.transform import TRANSFORM_VERSION, quarantined, rejected_outcome, withdrawn_outcome
 from schemas import keys
 from schemas.errors import Rejected, Unavailable
-from schemas.records import Entry, Outcome, PartRef, Submission, SubmissionOutcome
+from schemas.records import Entry, Outcome, PartRef, Submission, SubmissionOutcome, Withdrawal
 
 ATTEMPTS_TOGETHER = 2
 """Recorded deliveries that take a batch as any other; what dies again goes one by one, to find where."""
 
 DEATHS_ALLOWED = 3
 """Recorded deliveries, one by one, that may die at one submission before it is quarantined."""
+
+LONG = timedelta(seconds=2)
+"""After which another may have processed a batch, and a withdrawal may have revised that outcome and removed it."""
 
 SURVEYED_BYTES = 8 << 20
 """A blob from this size on, which is alone in its batch, may be read in slices, and is passed on by its path."""
@@ -88,7 +95,7 @@ class Processor:
         return cls(buckets, submissions, workers, limits, clock, settings.transform_seconds, observe)
 
     def process(self, lake_version: int, first: int, last: int, *, redelivered: bool) -> bool:
-        """Bring the batch to its outcome of revision 0; False if it had one. Idempotent.
+        """Bring the batch to its outcome of revision 0; False if it had one, of whatever revision. Idempotent.
 
         Raises Unavailable when storage fails; then call again.
         """
@@ -110,10 +117,12 @@ class Processor:
     def _process(self, batch: "_Delivery") -> bool:
         outcomes: list[SubmissionOutcome] = []
         parts: list[PartRef] = []
+        begun = self.clock()
         for done in self._done(batch):
             outcomes += done.outcomes
             parts += done.parts
         now = self.clock()
+        late = now - begun > LONG and has_outcome(self.buckets.public, batch.lake_version, batch.first)
         outcome = Outcome(
             first=batch.first,
             last=batch.last,
@@ -125,15 +134,18 @@ class Processor:
             parts=parts,
             finished=now,
         )
-        created = publish_outcome(self.buckets, batch.lake_version, outcome)
+        created = not late and publish_outcome(self.buckets, batch.lake_version, outcome)
         if created:
             self.observe(outcome)
+        else:  # the parts that we have written may hold what was withdrawn meanwhile
+            self._withdrawn(self.submissions.entries(batch.first, batch.last))
         return created
 
     def _done(self, batch: "_Delivery") -> Iterator["_Written"]:
         """What came of the batch's submissions."""
         write = partial(write_part, self.buckets.public, batch.lake_version, batch.first, batch.last)
         entries = list(self.submissions.entries(batch.first, batch.last))
+        withdrawn = self._withdrawn(entries)
         one_by_one = batch.attempt > ATTEMPTS_TOGETHER
         group_files = 1 if one_by_one else min(_TASK_FILES, -(-len(entries) // self.workers.count))
         group: list[File] = []
@@ -142,6 +154,11 @@ class Processor:
         for entry in entries:
             if one_by_one or (batch.attempt and entry is entries[0]):
                 self._record_attempt(batch, entry.seq)
+            if entry.withdraws:
+                continue
+            if withdrawal := withdrawn.get(entry.sha256):
+                yield _Written([withdrawn_outcome(entry.id, entry.seq, withdrawal)])
+                continue
             if entry.seq in batch.suspects:
                 reason = f"the process ended {DEATHS_ALLOWED} times while it worked on this file"
                 yield self._quarantined(entry.id, entry.seq, reason)
@@ -152,7 +169,10 @@ class Processor:
                 yield _Written([rejected_outcome(entry.id, entry.seq, refusal)])
                 continue
             except FileNotFoundError as error:
-                yield self._quarantined(entry.id, entry.seq, f"an object is gone: {error}")
+                if withdrawal := read_withdrawal(self.buckets.public, entry.sha256):
+                    yield _Written([withdrawn_outcome(entry.id, entry.seq, withdrawal)])
+                else:
+                    yield self._quarantined(entry.id, entry.seq, f"an object is gone: {error}")
                 continue
             if entry.size_bytes >= SURVEYED_BYTES:
                 yield from self._big(entry, file, write)
@@ -168,6 +188,14 @@ class Processor:
         if group:
             running.append(self._running(group))
         yield from self._collected(running, write)
+
+    def _withdrawn(self, entries: Sequence[Entry]) -> dict[str, Withdrawal]:
+        """The withdrawals of blobs of these entries. A look is asked for at what is left of them: what was sent in the
+        moment of a withdrawal is announced later, and an earlier batch may have been done by one who did not know."""
+        found = withdrawals_of(self.buckets.public, [entry.sha256 for entry in entries if not entry.withdraws])
+        for sha256 in {*found, *(entry.withdraws for entry in entries if entry.withdraws)}:
+            note_withdrawal(self.buckets.private, sha256, keys.new_nonce(self.clock()))
+        return found
 
     def _file(self, entry: Entry) -> File:
         """What a child needs to know of the submission. Small bodies travel with the task. Rejected if it names a

@@ -5,6 +5,7 @@ catalog, the newest or not, gives the lake's rows together with the outcomes aft
 nothing depends on how fast `current.json` follows.
 """
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -40,12 +41,22 @@ def read_catalog(public: Bucket, lake_version: int, generation: int) -> Catalog:
     return msgspec.json.decode(public.read(keys.catalog(lake_version, generation)), type=Catalog)
 
 
+def named_files(public: Bucket, lake_version: int, generations: Iterable[int]) -> set[str]:
+    """The keys of all files that these catalogs name; one that is gone names nothing."""
+    named: set[str] = set()
+    for generation in generations:
+        with contextlib.suppress(FileNotFoundError):
+            tables = read_catalog(public, lake_version, generation).tables
+            named.update(file.key for files in tables.values() for file in files)
+    return named
+
+
 def newest_catalog(public: Bucket, lake_version: int) -> Catalog:
     """The newest; an empty one, of generation 0, where nothing has been compacted."""
-    generations = catalogs(public, lake_version)
-    if not generations:
-        return Catalog(version=lake_version, generation=0, through=0, tables={})
-    return read_catalog(public, lake_version, generations[-1])
+    while generations := catalogs(public, lake_version):
+        with contextlib.suppress(FileNotFoundError):  # there is a newer one since then, and a withdrawal removed this
+            return read_catalog(public, lake_version, generations[-1])
+    return Catalog(version=lake_version, generation=0, through=0, tables={})
 
 
 def publish_catalog(public: Bucket, catalog: Catalog) -> bool:

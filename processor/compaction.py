@@ -22,16 +22,18 @@ import msgspec
 from feed.log import LogReader
 from infra.bucket import Bucket
 from processor.catalog import Committed, later, newest_catalog, point_to, publish_catalog
+from processor.lake import revisions
 from processor.merge import FILE_BYTES, Input, Merged, Range, merge, outdated_rows
 from schemas import keys
-from schemas.errors import Refused
-from schemas.records import Catalog, CatalogFile, PartRef
+from schemas.errors import Refused, SwapLost, Unavailable
+from schemas.records import Catalog, CatalogFile, Entry, PartRef
 from schemas.tables import TABLES
 
 OUTCOMES_PER_STEP = 1000
 
 _MERGE_BYTES = 256 << 20  # of files merged at once, so that sorting them needs little memory and disk
 _MERGE_FILES = 1000
+_LOOKS = 5  # in a row, in which what was to be merged has been removed meanwhile
 
 
 class Compaction:
@@ -63,8 +65,7 @@ class Compaction:
         if not entries:
             return 0
         with ThreadPoolExecutor(self._threads, "compaction") as pool:
-            bodies = pool.map(lambda entry: self._public.read(entry.key), entries)
-            change = later(last, (msgspec.json.decode(body, type=Committed) for body in bodies))
+            change = later(last, filter(None, pool.map(self._committed, entries)))
             tables = {}
             for table in TABLES:
                 new = [_as_file(part) for part in change.parts if part.table == table]
@@ -79,6 +80,16 @@ class Compaction:
         )
         publish_catalog(self._public, catalog)  # if another was faster, the next step goes on from there
         return len(entries)
+
+    def _committed(self, entry: Entry) -> Committed | None:
+        """The outcome that was announced; None if it is gone, since a withdrawal has made a later one of its batch."""
+        try:
+            return msgspec.json.decode(self._public.read(entry.key), type=Committed)
+        except FileNotFoundError as error:
+            _, first, revision = keys.parse_outcome(entry.key) or (0, 0, 0)
+            if max(revisions(self._public, self._lake_version, first), default=-1) > revision:
+                return None
+            raise Unavailable(f"{entry.key}: announced, but not there") from error
 
     def _carried_out(
         self, table: str, plan: "Plan", replaced: Sequence[Range], generation: int, pool: ThreadPoolExecutor
@@ -139,7 +150,10 @@ class Compaction:
 
     def _fetched(self, open_files: contextlib.ExitStack, file: CatalogFile) -> Path:
         """`file` as a local one, for as long as `open_files`; Refused if it is not what it should be."""
-        path = open_files.enter_context(self._public.local_path(file.key))
+        try:
+            path = open_files.enter_context(self._public.local_path(file.key))
+        except FileNotFoundError as error:
+            raise SwapLost(f"{file.key}: removed meanwhile, as something in it was withdrawn") from error
         with open(path, "rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
         if digest != file.sha256:
@@ -231,7 +245,15 @@ def _groups(inputs: Iterable[Planned]) -> Iterator[list[Planned]]:
 def compact(public: Bucket, outcomes: LogReader, lake_version: int, *, memory_limit: str = "400MB") -> int:
     """Bring the catalog level with the outcomes log, in as many steps as it takes; how many outcomes that were."""
     compaction = Compaction(public, outcomes, lake_version, memory_limit=memory_limit)
-    count = 0
-    while done := compaction.step():
+    count = lost = 0
+    while True:
+        try:
+            done = compaction.step()
+        except SwapLost:
+            lost += 1
+            if lost == _LOOKS:
+                raise
+            continue
+        if not done:
+            return count
         count += done
-    return count

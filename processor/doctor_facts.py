@@ -6,23 +6,27 @@ before logs. What a log or a marker names that was not there at first is looked 
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import duckdb
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from feed.withdrawals import noted_at, noted_withdrawals
 from infra.bucket import Bucket, Buckets
-from processor.doctor_records import Facts, leaks, marker_facts, page_facts, record_facts
+from processor.doctor_records import Facts, leaks, marker_facts, page_facts, record_facts, snapshot_facts
 from processor.lake import current_lake
 from schemas import keys
+from schemas.records import Grant
+from schemas.tables import TABLES
 
 Progress = Callable[[str, int], None]
 """Called with what is being looked at, and how many of these have been."""
@@ -55,6 +59,13 @@ CREATE TABLE catalogs (key VARCHAR, version INTEGER, generation INTEGER, named_v
 CREATE TABLE catalog_files (catalog VARCHAR, version INTEGER, generation INTEGER, "table" VARCHAR, key VARCHAR,
     digest16_by_key VARCHAR, sha256 VARCHAR, size_bytes BIGINT, rows BIGINT, first BIGINT, last BIGINT);
 CREATE TABLE current_catalogs (key VARCHAR, named VARCHAR);
+CREATE TABLE catalog_revisions (catalog VARCHAR, first BIGINT, revision INTEGER);
+CREATE TABLE withdrawals (key VARCHAR, sha256 VARCHAR, nonce VARCHAR, record_sha256 VARCHAR, size_bytes BIGINT);
+CREATE TABLE notes (key VARCHAR, sha256 VARCHAR, made BIGINT);
+CREATE TABLE under_way (sha256 VARCHAR);
+CREATE TABLE left_over (key VARCHAR, sha256 VARCHAR);
+CREATE TABLE left_over_rows (key VARCHAR, version INTEGER, seq BIGINT);
+CREATE TABLE snapshots (key VARCHAR, version INTEGER, outcomes_seq BIGINT);
 """
 _VIEWS = """
 CREATE TABLE announced AS SELECT DISTINCT ON (log, seq) * FROM entries ORDER BY log, seq, document;
@@ -66,6 +77,13 @@ CREATE TABLE held_outcomes AS SELECT c.key AS catalog, o.key AS outcome
     QUALIFY row_number() OVER (PARTITION BY o.version, named_first ORDER BY named_revision DESC) = 1;
 CREATE TABLE newest AS SELECT * FROM outcomes
     QUALIFY row_number() OVER (PARTITION BY version, named_first ORDER BY named_revision DESC) = 1;
+CREATE TABLE withdrawn AS SELECT n.version, n.key AS outcome, n.named_first, n.named_revision, n.id AS outcome_id,
+        e.seq, e.sha256, v.verdict, NOT settled AND e.sha256 IN (FROM under_way) AS under_way
+    FROM asked, announced e JOIN withdrawals w USING (sha256) JOIN newest n ON e.seq BETWEEN n.first AND n.last
+    LEFT JOIN verdicts v ON v.outcome = n.key AND v.seq = e.seq
+    WHERE e.log = 'submissions' AND e.withdraws = '';
+CREATE TABLE replaced AS SELECT DISTINCT o.key AS outcome FROM outcomes o JOIN withdrawn USING (version, named_first)
+    WHERE o.key <> outcome OR under_way;
 """
 _CHUNK = 512
 _PIECE_BYTES = 8 << 20
@@ -116,6 +134,9 @@ class _Gathering:
         )
 
     def gather(self) -> None:
+        # What is withdrawn goes while we look: it was noted before we began, or is withdrawn since.
+        noted = noted_withdrawals(self._private).keys()
+        earlier = set(map(keys.parse_withdrawal, self._public.list("withdrawals/")))
         self._records("submissions", self._public.list("submissions/"))
         there = [key for key in self._public.list("lake/") if "/catalog/" in key]
         self._records("current catalogs", [key for key in there if key.endswith("/current.json")])
@@ -130,7 +151,80 @@ class _Gathering:
         self._records("outcomes", self._selected(_OUTCOMES_NOT_READ))
         self._each("blobs", self._selected("SELECT DISTINCT sha256 FROM submissions"), self._blob)
         self._each("files", self._selected(_FILES), self._part)
+        self._records("withdrawals", filter(keys.parse_withdrawal, self._public.list("withdrawals/")))
+        self._withdrawn(noted, earlier)
         self._each("keys", self._public.list(""), _key_facts)
+
+    # --- what is withdrawn ---
+
+    def _withdrawn(self, noted: Set[str], earlier: Set[str | None]) -> None:
+        """What is left of what is withdrawn. `noted` were under way when we began, `earlier` withdrawn."""
+        digests = sorted(self._selected("SELECT sha256 FROM withdrawals"))
+        notes = noted_withdrawals(self._private)
+        under_way = noted | notes.keys() | (set(digests) - earlier)
+        self._insert(("under_way", {"sha256": sha256}) for sha256 in sorted(under_way))
+        self._insert(
+            ("notes", {"key": key, "sha256": sha256, "made": int(noted_at(key).timestamp())})
+            for sha256, of_blob in notes.items()
+            for key in of_blob
+        )
+        if not digests:
+            return
+        self._each("withdrawn blobs", digests, self._left_over)
+        self._each("uploads", self._private.list(keys.UPLOADS), lambda key: self._upload(key, frozenset(digests)))
+        self._each("withdrawn submissions", self._selected(_WITHDRAWN_IDS), self._submission_left_over)
+        self._each("snapshots", self._public.list(keys.SNAPSHOTS), snapshot_facts)
+        seqs = frozenset(map(int, self._selected(_WITHDRAWN_SEQS)))
+        self._each("files that nothing names", self._unnamed_files(), lambda key: self._rows_left_over(key, seqs))
+
+    def _left_over(self, sha256: str) -> Facts:
+        found = Facts()
+        for bucket, key in ((self._public, keys.blob(sha256)), (self._private, keys.swept_blob(sha256))):
+            with suppress(FileNotFoundError):
+                bucket.head(key)
+                found.append(("left_over", {"key": key, "sha256": sha256}))
+        return found
+
+    def _submission_left_over(self, id_and_sha256: str) -> Facts:
+        id, _, sha256 = id_and_sha256.partition(" ")
+        with suppress(FileNotFoundError):
+            self._public.head(keys.submission(id))
+            return [("left_over", {"key": keys.submission(id), "sha256": sha256})]
+        return []
+
+    def _upload(self, key: str, digests: frozenset[str]) -> Facts:
+        """Of an upload's grant, which says of what digest the upload is."""
+        with suppress(FileNotFoundError, msgspec.DecodeError):
+            if key.endswith("/grant.json"):
+                sha256 = msgspec.json.decode(self._private.read(key), type=Grant).sha256
+                return [("left_over", {"key": key, "sha256": sha256})] if sha256 in digests else []
+        return []
+
+    def _unnamed_files(self) -> Iterator[str]:
+        """Parts of batches with something withdrawn that their outcome does not name, and merged files that no catalog
+        names."""
+        named = frozenset(self._selected(_NAMED_FILES))
+        for batch in self._selected(_WITHDRAWN_BATCHES):
+            version, first, last = map(int, batch.split())
+            for table in TABLES:
+                found = self._public.list(keys.parts_prefix(version, table, first, last))
+                yield from (key for key in found if key not in named)
+        for key in self._public.list("lake/"):
+            if keys.parse_merged(key) and key not in named:
+                yield key
+
+    def _rows_left_over(self, key: str, seqs: frozenset[int]) -> Facts:
+        try:
+            with self._public.local_path(key) as path:
+                found = _rows_by_seq(path).keys() & seqs
+        except FileNotFoundError:
+            return []
+        except (pa.ArrowException, OSError) as error:
+            return [_unreadable(key, "a Parquet file with a column seq", str(error))]
+        version = int(key.split("/")[1].removeprefix("v"))
+        return [("left_over_rows", {"key": key, "version": version, "seq": seq}) for seq in sorted(found)]
+
+    # --- logs and objects ---
 
     def _logs(self) -> None:
         for log in sorted({key.split("/")[1] for key in self._public.list("feeds/") if key.count("/") == 2}):
@@ -226,6 +320,23 @@ SELECT f.key FROM catalog_files f JOIN
 _SUBMISSIONS_NOT_READ = """
 SELECT DISTINCT 'submissions/' || id[:2] || '/' || id || '.json' FROM entries
 WHERE log = 'submissions' AND regexp_full_match(id, '[0-9a-f]{64}') AND id NOT IN (SELECT id FROM submissions)
+"""
+_WITHDRAWN_IDS = """
+SELECT DISTINCT id || ' ' || sha256 FROM (SELECT id, sha256 FROM submissions UNION ALL
+    SELECT id, sha256 FROM entries WHERE log = 'submissions' AND withdraws = '') JOIN withdrawals USING (sha256)
+"""
+_WITHDRAWN_SEQS = """
+SELECT DISTINCT seq::VARCHAR FROM entries JOIN withdrawals USING (sha256) WHERE log = 'submissions' AND withdraws = ''
+"""
+_WITHDRAWN_BATCHES = f"""
+SELECT DISTINCT concat_ws(' ', version, first, last) FROM outcomes o
+JOIN ({_WITHDRAWN_SEQS}) AS w(seq) ON w.seq::BIGINT BETWEEN o.first AND o.last
+"""
+_NAMED_FILES = f"""
+SELECT p.key FROM parts p JOIN ({_WITHDRAWN_SEQS}) AS w(seq) ON w.seq::BIGINT BETWEEN p.first AND p.last
+WHERE p.outcome IN (
+    SELECT key FROM outcomes QUALIFY row_number() OVER (PARTITION BY version, named_first ORDER BY revision DESC) = 1)
+UNION SELECT key FROM catalog_files
 """
 _OUTCOMES_NOT_READ = """
 SELECT DISTINCT format('lake/v{}/outcomes/{}/{}.json', log[11:], id[:12], id[14:])

@@ -15,7 +15,7 @@ from feed.atom import Document, parse_document
 from processor.dispatcher import Checkpoint
 from schemas import keys
 from schemas.errors import Refused
-from schemas.records import Catalog, CurrentCatalog, Entry, Outcome, Submission, submission_id
+from schemas.records import Catalog, CurrentCatalog, Entry, Outcome, Submission, Withdrawal, submission_id
 
 Facts = list[tuple[str, dict[str, Any]]]
 """Rows, each with the name of its table."""
@@ -27,7 +27,7 @@ _CHECKPOINT = re.compile(r"checkpoints/dispatcher-v([1-9][0-9]{0,8})\.json")
 
 
 def record_facts(key: str, body: bytes) -> Facts:
-    """Of a submission, an outcome, a catalog or a checkpoint, by its key; of any other key nothing."""
+    """Of a submission, an outcome, a catalog, a withdrawal or a checkpoint, by its key; of any other key nothing."""
     try:
         if key.startswith("submissions/"):
             return _submission_facts(key, msgspec.json.decode(body, type=Submission))
@@ -35,6 +35,8 @@ def record_facts(key: str, body: bytes) -> Facts:
             return _outcome_facts(key, *named, body)
         if catalog := keys.parse_catalog(key):
             return _catalog_facts(key, *catalog, msgspec.json.decode(body, type=Catalog))
+        if sha256 := keys.parse_withdrawal(key):
+            return _withdrawal_facts(key, sha256, body)
         if _CURRENT_CATALOG.fullmatch(key):
             named_key = msgspec.json.decode(body, type=CurrentCatalog).key
             return [("current_catalogs", {"key": key, "named": named_key})]
@@ -109,7 +111,24 @@ def _catalog_facts(key: str, version: int, generation: int, catalog: Catalog) ->
             row |= {"digest16_by_key": digest16, "sha256": file.sha256, "size_bytes": file.size_bytes}
             row |= {"rows": file.rows, "first": file.first, "last": file.last}
             facts.append(("catalog_files", row))
+    for first, revision in catalog.revisions.items():
+        facts.append(("catalog_revisions", {"catalog": key, "first": first, "revision": revision}))
     return facts
+
+
+def _withdrawal_facts(key: str, sha256: str, body: bytes) -> Facts:
+    withdrawal = msgspec.json.decode(body, type=Withdrawal)
+    if withdrawal.sha256 != sha256:
+        return [_unreadable(key, "the digest that its name says", withdrawal.sha256)]
+    row = {"key": key, "sha256": sha256, "nonce": withdrawal.nonce, "size_bytes": len(body)}
+    return [("withdrawals", row | {"record_sha256": hashlib.sha256(body).hexdigest()})]
+
+
+def snapshot_facts(key: str) -> Facts:
+    """Of a dashboard's snapshot, or its record; its key says it all."""
+    if held := keys.parse_snapshot(key):
+        return [("snapshots", {"key": key, "version": held[0], "outcomes_seq": held[1]})]
+    return []
 
 
 def page_facts(key: str, body: bytes) -> Facts:

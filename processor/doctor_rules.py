@@ -7,6 +7,9 @@ is under way, so that whatever still waits is lost.
 from dataclasses import dataclass
 
 _DAY = 24 * 3600
+_UNDER_WAY = "(NOT settled AND EXISTS (FROM under_way))"
+"""Something is being withdrawn, so what was named at first may have gone."""
+_WITHDRAWN = "(SELECT sha256 FROM withdrawals)"
 _WAITS = "(m.log = 'submissions' AND m.id = s.id AND m.nonce = s.nonce)"
 
 
@@ -36,11 +39,11 @@ RULES = (
     ),
     Rule(
         "a submission's blob is there",
-        """SELECT s.key, format('blob {} of {} bytes', sha256, s.size_bytes),
+        f"""SELECT s.key, format('blob {{}} of {{}} bytes', sha256, s.size_bytes),
             CASE WHEN b.size_bytes IS NULL THEN 'none' WHEN b.size_bytes <> s.size_bytes
             THEN b.size_bytes || ' bytes' ELSE 'bytes of digest ' || sha256_found END
         FROM submissions s LEFT JOIN blobs_found b USING (sha256)
-        WHERE b.size_bytes IS DISTINCT FROM s.size_bytes OR sha256_found <> sha256""",
+        WHERE (b.size_bytes IS DISTINCT FROM s.size_bytes OR sha256_found <> sha256) AND sha256 NOT IN {_WITHDRAWN}""",
     ),
     Rule(
         "a submission's benchmark is there",
@@ -51,7 +54,7 @@ RULES = (
         "a submission is announced, or waits with its marker",
         f"""SELECT s.key, 'an entry in the submissions log' || if(settled, '', ' or its marker'), 'none'
         FROM submissions s, asked
-        WHERE id NOT IN (SELECT id FROM announced WHERE log = 'submissions')
+        WHERE id NOT IN (SELECT id FROM announced WHERE log = 'submissions') AND sha256 NOT IN {_WITHDRAWN}
             AND (settled OR NOT EXISTS (FROM markers m WHERE {_WAITS}))""",
     ),
     # --- logs ---
@@ -88,12 +91,13 @@ RULES = (
     ),
     Rule(
         "an entry says what its submission does",
-        """SELECT format('log submissions, entry {}', seq), CASE WHEN s.id IS NULL THEN 'submission ' || e.id
+        f"""SELECT format('log submissions, entry {{}}', seq), CASE WHEN s.id IS NULL THEN 'submission ' || e.id
                 ELSE concat_ws(' ', s.project, s.sha256, s.size_bytes, s.media_type, s.encoding, s.received) END,
             CASE WHEN s.id IS NULL THEN 'none'
                 ELSE concat_ws(' ', e.project, e.sha256, e.size_bytes, e.media_type, e.encoding, e.published) END
         FROM announced e LEFT JOIN submissions s USING (id)
-        WHERE log = 'submissions' AND (s.id IS NULL OR e.key <> format('blobs/{}/{}', s.sha256[:2], s.sha256)
+        WHERE log = 'submissions' AND withdraws = '' AND NOT (s.id IS NULL AND e.sha256 IN {_WITHDRAWN})
+            AND (s.id IS NULL OR e.key <> format('blobs/{{}}/{{}}', s.sha256[:2], s.sha256)
             OR (s.project, s.sha256, s.size_bytes, s.media_type, s.encoding, s.received)
             IS DISTINCT FROM (e.project, e.sha256, e.size_bytes, e.media_type, e.encoding, e.published))""",
     ),
@@ -111,11 +115,18 @@ RULES = (
     ),
     Rule(
         "an outcome has a verdict for each of its batch",
-        """SELECT o.key, format('submissions {} to {}, once each', any_value(first), any_value(last)),
-            format('{} verdicts over {} to {}', count(seq), coalesce(min(seq), 0), coalesce(max(seq), 0))
-        FROM outcomes o LEFT JOIN verdicts v ON v.outcome = o.key GROUP BY o.key
-        HAVING count(DISTINCT seq) <> any_value(last - first + 1) OR count(seq) <> count(DISTINCT seq)
-            OR min(seq) <> any_value(first) OR max(seq) <> any_value(last)""",
+        """SELECT key, format('submissions {} to {}, once each', first, last),
+            format('{} verdicts over {} to {}', found, least, most)
+        FROM (
+            SELECT o.key, any_value(first) AS first, any_value(last) AS last, count(v.seq) AS found,
+                count(DISTINCT v.seq) AS seqs, coalesce(min(v.seq), 0) AS least, coalesce(max(v.seq), 0) AS most
+            FROM outcomes o LEFT JOIN verdicts v ON v.outcome = o.key GROUP BY o.key
+        )
+        WHERE seqs <> found OR (found > 0 AND (least < first OR most > last))
+            OR found <> last - first + 1 - (
+                SELECT count(*) FROM announced
+                WHERE log = 'submissions' AND withdraws <> '' AND seq BETWEEN first AND last
+            )""",
     ),
     Rule(
         "a verdict is of the submission that the log has there",
@@ -133,7 +144,7 @@ RULES = (
         "each submission ends",
         f"""SELECT format('log submissions, entry {{}}', seq), 'an outcome in lake v' || serving,
             if(settled, 'none', format('none after {{}} hours', (now - updated) // 3600))
-        FROM announced e, asked WHERE log = 'submissions' AND (settled OR now - updated > {_DAY})
+        FROM announced e, asked WHERE log = 'submissions' AND withdraws = '' AND (settled OR now - updated > {_DAY})
             AND seq NOT IN (SELECT seq FROM verdicts WHERE version = serving)""",
     ),
     Rule(
@@ -142,7 +153,8 @@ RULES = (
             format('revision {}, {} to {}', revision, first, last)
         FROM (SELECT *, lag(revision) OVER batch AS before, lag(last) OVER batch AS ended FROM outcomes
             WINDOW batch AS (PARTITION BY version, named_first ORDER BY named_revision))
-        WHERE revision <> coalesce(before + 1, 0) OR last <> coalesce(ended, last)""",
+        WHERE last <> coalesce(ended, last) OR (revision <> coalesce(before + 1, 0)
+            AND (version, named_first) NOT IN (SELECT (version, named_first) FROM withdrawn))""",
     ),
     Rule(
         "an outcome knows no more than the log",
@@ -163,14 +175,16 @@ RULES = (
             if(o.key IS NULL, 'outcome ' || e.id, concat_ws(' ', o.key, o.sha256, o.size_bytes)),
             if(o.key IS NULL, 'none', concat_ws(' ', e.key, e.sha256, e.size_bytes))
         FROM announced e LEFT JOIN outcomes o ON log = 'outcomes-v' || version AND o.id = e.id
-        WHERE log LIKE 'outcomes-v%' AND (o.key, o.sha256, o.size_bytes) IS DISTINCT FROM
+        WHERE log LIKE 'outcomes-v%' AND NOT (o.key IS NULL AND EXISTS (FROM withdrawn
+                WHERE log = 'outcomes-v' || version AND outcome_id[:12] = e.id[:12] AND outcome_id > e.id))
+            AND (o.key, o.sha256, o.size_bytes) IS DISTINCT FROM
             (e.key, e.sha256, e.size_bytes)""",
     ),
     Rule(
         "a checkpoint promises no more than is done",
         """SELECT c.key, 'an outcome of each submission through ' || any_value(c.seq),
             format('none of {}, the first of {}', min(e.seq), count(*))
-        FROM checkpoints c JOIN announced e ON e.log = 'submissions' AND e.seq <= c.seq
+        FROM checkpoints c JOIN announced e ON e.log = 'submissions' AND e.withdraws = '' AND e.seq <= c.seq
         WHERE version = (SELECT serving FROM asked) AND (version, e.seq) NOT IN (SELECT (version, seq) FROM verdicts)
         GROUP BY c.key""",
     ),
@@ -186,7 +200,8 @@ RULES = (
         """SELECT format('{}, part {}', outcome, key), concat_ws(' ', p.size_bytes, 'bytes', sha256, p.rows, 'rows'),
             if(f.key IS NULL, 'none', concat_ws(' ', f.size_bytes, 'bytes', sha256_found, f.rows, 'rows'))
         FROM parts p LEFT JOIN parts_found f USING (key)
-        WHERE p.size_bytes IS DISTINCT FROM f.size_bytes OR p.sha256 <> sha256_found OR p.rows <> f.rows""",
+        WHERE NOT (f.key IS NULL AND outcome IN (FROM replaced))
+            AND (p.size_bytes IS DISTINCT FROM f.size_bytes OR p.sha256 <> sha256_found OR p.rows <> f.rows)""",
     ),
     Rule(
         "a part's name tells its version, table, range and digest",
@@ -220,7 +235,8 @@ RULES = (
             SELECT outcome, seq, "table", sum(part_rows.rows) AS rows
             FROM parts JOIN part_rows USING (key) WHERE "table" <> 'run_chunks' GROUP BY ALL
         ) AS h USING (outcome, seq, "table")
-        WHERE (SELECT deep FROM asked) AND c.rows IS DISTINCT FROM h.rows""",
+        WHERE (SELECT deep FROM asked) AND c.rows IS DISTINCT FROM h.rows
+            AND coalesce(c.outcome, h.outcome) NOT IN (FROM replaced)""",
     ),
     # --- catalogs ---
     Rule(
@@ -234,8 +250,8 @@ RULES = (
     ),
     Rule(
         "current.json names a catalog that is there",
-        """SELECT key, 'a catalog', named || ', which is not there' FROM current_catalogs
-        WHERE named NOT IN (SELECT key FROM catalogs)""",
+        f"""SELECT key, 'a catalog', named || ', which is not there' FROM current_catalogs, asked
+        WHERE named NOT IN (SELECT key FROM catalogs) AND NOT {_UNDER_WAY}""",
     ),
     Rule(
         "a catalog holds no more outcomes than the log",
@@ -245,28 +261,29 @@ RULES = (
     ),
     Rule(
         "a file is there, as the newest catalog says",
-        """SELECT format('{}, file {}', catalog, f.key),
+        f"""SELECT format('{{}}, file {{}}', catalog, f.key),
             concat_ws(' ', f.size_bytes, 'bytes', f.sha256, f.rows, 'rows'),
             if(found.key IS NULL, 'none', concat_ws(' ', found.size_bytes, 'bytes', sha256_found, found.rows, 'rows'))
         FROM catalog_files f JOIN newest_catalogs c ON f.catalog = c.key
-        LEFT JOIN parts_found found ON found.key = f.key
-        WHERE f.size_bytes IS DISTINCT FROM found.size_bytes OR f.sha256 <> sha256_found OR f.rows <> found.rows
-            OR f.digest16_by_key <> f.sha256[:16]""",
+        LEFT JOIN parts_found found ON found.key = f.key, asked
+        WHERE NOT (found.key IS NULL AND {_UNDER_WAY})
+            AND (f.size_bytes IS DISTINCT FROM found.size_bytes OR f.sha256 <> sha256_found OR f.rows <> found.rows
+            OR f.digest16_by_key <> f.sha256[:16])""",
     ),
     Rule(
         "the newest catalog counts the rows of the outcomes that it holds",
-        """SELECT format('{}, {}', key, "table"), sum(expected) || ' rows', sum(held) || ' rows'
+        f"""SELECT format('{{}}, {{}}', key, "table"), sum(expected) || ' rows', sum(held) || ' rows'
         FROM (
             SELECT catalog AS key, "table", 0 AS expected, rows AS held FROM catalog_files
             UNION ALL BY NAME
             SELECT c.key, "table", p.rows AS expected, 0 AS held
             FROM newest_catalogs c JOIN held_outcomes o ON o.catalog = c.key JOIN parts p USING (outcome)
-        ) WHERE key IN (SELECT key FROM newest_catalogs)
+        ) WHERE key IN (SELECT key FROM newest_catalogs) AND NOT (SELECT {_UNDER_WAY} FROM asked)
         GROUP BY key, "table" HAVING sum(expected) <> sum(held)""",
     ),
     Rule(
         "each row is in one file of the newest catalog",
-        """SELECT format('{}, {} of seq {}', key, "table", seq), sum(expected) || ' rows', sum(held) || ' rows'
+        f"""SELECT format('{{}}, {{}} of seq {{}}', key, "table", seq), sum(expected) || ' rows', sum(held) || ' rows'
         FROM (
             SELECT c.key, "table", seq, 0 AS expected, r.rows AS held
             FROM newest_catalogs c JOIN catalog_files f ON f.catalog = c.key JOIN part_rows r ON r.key = f.key
@@ -274,6 +291,70 @@ RULES = (
             SELECT c.key, "table", seq, r.rows AS expected, 0 AS held
             FROM newest_catalogs c JOIN held_outcomes o ON o.catalog = c.key JOIN parts p USING (outcome)
             JOIN part_rows r ON r.key = p.key
-        ) WHERE (SELECT deep FROM asked) GROUP BY key, "table", seq HAVING sum(expected) <> sum(held)""",
+        ) WHERE (SELECT deep AND NOT {_UNDER_WAY} FROM asked)
+        GROUP BY key, "table", seq HAVING sum(expected) <> sum(held)""",
+    ),
+    # --- withdrawals ---
+    Rule(
+        "a withdrawal is announced, or waits with its marker",
+        """SELECT w.key, 'an entry in the submissions log' || if(settled, '', ' or its marker'), 'none'
+        FROM withdrawals w, asked
+        WHERE NOT EXISTS (FROM announced e WHERE e.log = 'submissions' AND e.id = 'withdrawal-' || w.sha256)
+            AND (settled OR (w.sha256 NOT IN (FROM under_way) AND NOT EXISTS (FROM markers m WHERE
+                m.log = 'submissions' AND m.id = 'withdrawal-' || w.sha256 AND m.nonce = w.nonce)))""",
+    ),
+    Rule(
+        "an entry says what its withdrawal does",
+        """SELECT format('log submissions, entry {}', seq),
+            if(w.key IS NULL, 'the withdrawal of ' || withdraws, concat_ws(' ', w.key, record_sha256, w.size_bytes)),
+            if(w.key IS NULL, 'none', concat_ws(' ', e.key, e.sha256, e.size_bytes))
+        FROM announced e LEFT JOIN withdrawals w ON w.sha256 = withdraws
+        WHERE log = 'submissions' AND withdraws <> ''
+            AND (w.key, record_sha256, w.size_bytes) IS DISTINCT FROM (e.key, e.sha256, e.size_bytes)""",
+    ),
+    Rule(
+        "a withdrawal is carried out",
+        f"""SELECT key, 'a withdrawal of which nothing is left', if(settled, 'one under way',
+            format('one under way for {{}} hours', (now - made) // 3600))
+        FROM notes, asked WHERE settled OR now - made > {_DAY}""",
+    ),
+    Rule(
+        "a withdrawn blob is gone, with its submissions",
+        """SELECT key, 'nothing, since it is withdrawn', 'an object' FROM left_over, asked
+        WHERE settled OR (sha256 NOT IN (FROM under_way)
+            AND key NOT IN (SELECT format('submissions/{}/{}.json', id[:2], id) FROM markers))""",
+    ),
+    Rule(
+        "a submission is withdrawn in every lake version, if its blob is, and has no rows",
+        """SELECT format('{}, seq {}', outcome, seq), 'withdrawn', verdict FROM withdrawn
+        WHERE verdict <> 'withdrawn' AND NOT under_way
+        UNION ALL SELECT format('{}, seq {}', outcome, seq), 'a withdrawal', 'none' FROM verdicts v
+        WHERE verdict = 'withdrawn' AND NOT EXISTS (FROM withdrawn w WHERE w.seq = v.seq)
+        UNION ALL SELECT format('{}, seq {}', outcome, seq), 'no rows', runs + measurements + tests || ' rows'
+        FROM verdicts WHERE verdict = 'withdrawn' AND runs + measurements + tests > 0
+        UNION ALL SELECT format('{}, seq {}', key, seq), 'no rows', 'some' FROM left_over_rows r, asked
+        WHERE settled OR NOT EXISTS (FROM announced e JOIN under_way u USING (sha256)
+            WHERE e.log = 'submissions' AND e.seq = r.seq)""",
+    ),
+    Rule(
+        "outcomes from before a withdrawal are gone",
+        """SELECT DISTINCT o.key, 'nothing, since ' || outcome || ' withdraws some of it', 'an outcome'
+        FROM withdrawn w JOIN outcomes o ON o.version = w.version AND o.named_first = w.named_first
+        WHERE o.named_revision < w.named_revision AND verdict = 'withdrawn' AND NOT under_way""",
+    ),
+    Rule(
+        "a catalog holds nothing that is withdrawn",
+        """SELECT DISTINCT c.key, format('revision {} of batch {}', w.named_revision, w.named_first),
+            format('revision {}', coalesce(r.revision, 0))
+        FROM withdrawn w JOIN catalogs c ON c.named_version = w.version
+        LEFT JOIN catalog_revisions r ON r.catalog = c.key AND r.first = w.named_first
+        WHERE w.named_revision > 0 AND coalesce(r.revision, 0) < w.named_revision AND NOT under_way""",
+    ),
+    Rule(
+        "a snapshot holds nothing that is withdrawn",
+        """SELECT DISTINCT s.key, format('outcomes through {} at least', e.seq), 'through ' || outcomes_seq
+        FROM withdrawn w JOIN snapshots s ON s.version = w.version
+        JOIN announced e ON e.log = 'outcomes-v' || w.version AND e.id = w.outcome_id
+        WHERE w.named_revision > 0 AND s.outcomes_seq < e.seq AND NOT under_way""",
     ),
 )

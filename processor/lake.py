@@ -51,8 +51,7 @@ def unnamed_parts(public: Bucket, lake_version: int) -> Iterator[str]:
     """
     named: set[str] = set()
     committed: set[int] = set()
-    for key in public.list(f"lake/v{lake_version}/outcomes/"):
-        outcome = msgspec.json.decode(public.read(key), type=Outcome)
+    for outcome in outcomes(public, lake_version):
         named.update(part.key for part in outcome.parts)
         committed.add(outcome.first)
     for table in TABLES:
@@ -64,7 +63,11 @@ def unnamed_parts(public: Bucket, lake_version: int) -> Iterator[str]:
 
 def sweep_parts(public: Bucket, lake_version: int, now: datetime) -> int:
     """Remove parts older than a week that no outcome names."""
-    found = [key for key in unnamed_parts(public, lake_version) if now - public.head(key).modified > SWEEP_AGE]
+    found = []
+    for key in unnamed_parts(public, lake_version):
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile, for a withdrawal
+            if now - public.head(key).modified > SWEEP_AGE:
+                found.append(key)
     public.delete(*found)
     return len(found)
 
@@ -74,26 +77,44 @@ def done_through(public: Bucket, lake_version: int, first: int) -> int:
 
     A rebuilt lake version has batches of several commits, so this may be further than the commit of `first` goes.
     """
-    try:
-        body = public.read(keys.outcome(lake_version, first, 0))
-    except FileNotFoundError:
-        return 0
-    return msgspec.json.decode(body, type=Outcome).last
+    outcome = outcome_of(public, lake_version, first)
+    return outcome.last if outcome else 0
+
+
+def revisions(public: Bucket, lake_version: int, first: int) -> list[int]:
+    """The revisions of the batch's outcome that are there, ascending; a withdrawal removes the older ones."""
+    found = map(keys.parse_outcome, public.list(keys.outcomes_prefix(lake_version, first)))
+    return [named[2] for named in found if named]
 
 
 def has_outcome(public: Bucket, lake_version: int, first: int) -> bool:
     """Whether the batch `first` has been processed."""
-    try:
-        public.head(keys.outcome(lake_version, first, 0))
-    except FileNotFoundError:
-        return False
-    return True
+    return bool(revisions(public, lake_version, first))
+
+
+def outcome_of(public: Bucket, lake_version: int, first: int) -> Outcome | None:
+    """The batch's outcome in its newest revision, or None."""
+    while found := revisions(public, lake_version, first):
+        with contextlib.suppress(FileNotFoundError):  # there is a newer one since then
+            return msgspec.json.decode(public.read(keys.outcome(lake_version, first, found[-1])), type=Outcome)
+    return None
+
+
+def outcomes(public: Bucket, lake_version: int) -> Iterator[Outcome]:
+    """All outcomes in order; of several revisions of a batch the newest comes last."""
+    for key in public.list(keys.outcomes_prefix(lake_version)):
+        if named := keys.parse_outcome(key):
+            try:
+                yield msgspec.json.decode(public.read(key), type=Outcome)
+            except FileNotFoundError:  # an older revision, which a withdrawal has just removed
+                if newest := outcome_of(public, lake_version, named[1]):
+                    yield newest
 
 
 def newest_outcome(public: Bucket, lake_version: int) -> Outcome | None:
     """The outcome of the last batch that has one."""
-    newest = max(public.list(f"lake/v{lake_version}/outcomes/"), default="")
-    return msgspec.json.decode(public.read(newest), type=Outcome) if newest else None
+    newest = keys.parse_outcome(max(public.list(keys.outcomes_prefix(lake_version)), default=""))
+    return outcome_of(public, lake_version, newest[1]) if newest else None
 
 
 def current_lake(public: Bucket) -> tuple[int, str | None]:
@@ -115,6 +136,16 @@ def serve_lake(public: Bucket, version: int, served: LakeVersion, etag: str | No
     """Let `version` serve instead of the one that `served`; SwapLost if another has been let serve since."""
     record = LakeVersion(version=version, previous=served.version)
     public.swap(keys.CURRENT_LAKE, msgspec.json.encode(record), etag=etag)
+
+
+def versions_there(public: Bucket) -> Iterator[int]:
+    """All of which anything is there."""
+    for prefix in ("lake/v", "feeds/outcomes-v"):
+        after = prefix
+        while key := next(iter(public.list(prefix, after=after)), None):
+            folder = key[: key.index("/", len(prefix))]
+            yield int(folder.removeprefix(prefix))
+            after = folder + "0"  # sorts behind all that begins with the folder and `/`
 
 
 def lake_versions(public: Bucket) -> list[int]:

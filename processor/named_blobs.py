@@ -1,7 +1,7 @@
 """Which blobs some submission names, in a database in a temporary file, so that memory is bounded.
 
-The log names most of them; the submissions that it does not hold yet are read. One
-that cannot be read might name any blob, so then there is no answer.
+The log names most of them; the submissions that it does not hold yet are read. One that cannot be read might name any
+blob, so then there is no answer. A blob that is withdrawn counts as one that nobody names.
 """
 
 import tempfile
@@ -24,6 +24,7 @@ _CHUNK = 10_000
 _SCHEMA = """
 CREATE TABLE submissions (id VARCHAR);
 CREATE TABLE entries (id VARCHAR, sha256 VARCHAR);
+CREATE TABLE withdrawn (sha256 VARCHAR);
 CREATE TABLE asked (sha256 VARCHAR);
 """
 
@@ -36,18 +37,25 @@ class NamedBlobs:
         database.execute(_SCHEMA)
         found = public.list("submissions/")
         self._insert("submissions", ({"id": key.rpartition("/")[2].removesuffix(".json")} for key in found))
-        self._insert("entries", ({"id": one.id, "sha256": one.sha256} for one in _all_entries(submissions)))
+        announced = (one for one in _all_entries(submissions) if not one.withdraws)
+        self._insert("entries", ({"id": one.id, "sha256": one.sha256} for one in announced))
         unannounced = self._database.execute(
             "SELECT id FROM submissions WHERE id NOT IN (SELECT id FROM entries)"
         ).fetchall()
-        self._insert("entries", ({"id": id, "sha256": _blob_of(public, id)} for (id,) in unannounced))
+        named = ((id, _blob_of(public, id)) for (id,) in unannounced)
+        self._insert("entries", ({"id": id, "sha256": sha256} for id, sha256 in named if sha256))
+        withdrawn = map(keys.parse_withdrawal, public.list("withdrawals/"))
+        self._insert("withdrawn", ({"sha256": sha256} for sha256 in withdrawn if sha256))
 
     def unnamed(self, digests: Iterable[str]) -> Iterator[str]:
         """Those of `digests` that no submission names."""
         self._database.execute("DELETE FROM asked")
         self._insert("asked", ({"sha256": digest} for digest in digests))
         cursor = self._database.cursor()
-        cursor.execute("SELECT sha256 FROM asked WHERE sha256 NOT IN (SELECT sha256 FROM entries) ORDER BY sha256")
+        cursor.execute(
+            """SELECT sha256 FROM asked WHERE sha256 NOT IN (SELECT sha256 FROM entries)
+            OR sha256 IN (SELECT sha256 FROM withdrawn) ORDER BY sha256"""
+        )
         while rows := cursor.fetchmany(_CHUNK):
             yield from (digest for (digest,) in rows)
 
@@ -79,9 +87,12 @@ def _all_entries(log: LogReader) -> Iterator[Entry]:
         seq = entries[-1].seq
 
 
-def _blob_of(public: Bucket, submission_id: str) -> str:
+def _blob_of(public: Bucket, submission_id: str) -> str | None:
+    """None if it has been removed meanwhile."""
     key = keys.submission(submission_id)
     try:
         return msgspec.json.decode(public.read(key), type=Submission).blob.sha256
+    except FileNotFoundError:
+        return None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refused(key, "a submission, which names its blob", str(error)) from error

@@ -10,13 +10,12 @@ batches are single commits, as the dispatcher cut them, since a worker may still
 import bisect
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
 
 import duckdb
-import msgspec
 
 from feed.announceable import describe_outcome
 from feed.announcer import Announcer
@@ -25,7 +24,7 @@ from feed.signing import Signer
 from infra.bucket import Bucket, Buckets
 from processor.batch import Processor
 from processor.dispatcher import read_checkpoint, write_checkpoint
-from processor.lake import current_lake, done_through, read_current_lake, serve_lake
+from processor.lake import current_lake, done_through, outcomes, read_current_lake, serve_lake
 from processor.transform import TRANSFORM_VERSION
 from schemas import keys
 from schemas.errors import SwapLost
@@ -35,6 +34,7 @@ from schemas.tables import TABLES
 BATCH_ENTRIES = 1000
 BATCH_BYTES = 8 << 20
 
+_LOOKS = 3
 _NESTED = {"labels", "samples", "known_intermittent", "commit_parents"}
 
 Progress = Callable[[int, int], None]
@@ -48,6 +48,8 @@ class Comparison:
     compared: int = 0
     left_out: int = 0
     """Submissions from the first on that the old version has not processed yet."""
+    withdrawn: int = 0
+    """Submissions that are withdrawn in a version, and so are not compared."""
     same_transform: bool = True
     rows: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Per table: rows only in the old version, rows only in the new."""
@@ -114,23 +116,30 @@ class Rebuild:
         return count
 
     def compare(self) -> Comparison:
-        """Old against new, over what both have."""
-        old = dict(_outcomes(self._buckets.public, self.old_version))
-        new = dict(_outcomes(self._buckets.public, self.new_version))
-        old_by_seq = {one.seq: one for outcome in old.values() for one in outcome.submissions}
-        new_by_seq = {one.seq: one for outcome in new.values() for one in outcome.submissions}
-        last = 0
-        while last + 1 in old_by_seq and last + 1 in new_by_seq:
-            last += 1
-        both = range(1, last + 1)
-        comparison = Comparison(compared=len(both), left_out=len(new_by_seq) - last)
+        """Old against new, over what both have, but for submissions that either knows to be withdrawn."""
+        for _ in range(_LOOKS - 1):
+            with contextlib.suppress(FileNotFoundError):  # parts that have just gone, since something was withdrawn
+                return self._compared()
+        return self._compared()
+
+    def _compared(self) -> Comparison:
+        old, new = ({one.first: one for one in outcomes(self._buckets.public, version)} for version in self._versions)
+        old_by_seq, new_by_seq = (
+            {one.seq: one for outcome in of.values() for one in outcome.submissions} for of in (old, new)
+        )
+        last = min(_through(old.values()), _through(new.values()))
+        seqs = [seq for seq in old_by_seq.keys() & new_by_seq.keys() if seq <= last]
+        withdrawn = [seq for seq in seqs if "withdrawn" in (old_by_seq[seq].verdict, new_by_seq[seq].verdict)]
+        both = sorted({*seqs}.difference(withdrawn))
+        left_out = sum(seq > last for seq in new_by_seq)
+        comparison = Comparison(compared=len(both), left_out=left_out, withdrawn=len(withdrawn))
         versions = {outcome.transform_version for outcome in (*old.values(), *new.values())}
         comparison.same_transform = len(versions) <= 1
         for seq in both:
             if _facts(old_by_seq[seq]) != _facts(new_by_seq[seq]):
                 comparison.verdicts.append(f"{seq}: {_summary(old_by_seq[seq])} -> {_summary(new_by_seq[seq])}")
         for table in TABLES:
-            difference = self._row_difference(table, list(old.values()), list(new.values()), last)
+            difference = self._row_difference(table, list(old.values()), list(new.values()), last, withdrawn)
             comparison.rows[table] = difference
         return comparison
 
@@ -143,8 +152,8 @@ class Rebuild:
         """The version to build: an unfinished one of this transform, or a new one."""
         version = self.old_version + 1
         while True:
-            outcomes = _outcomes(self._buckets.public, version)
-            if all(outcome.transform_version == TRANSFORM_VERSION for _, outcome in outcomes):
+            made = outcomes(self._buckets.public, version)
+            if all(outcome.transform_version == TRANSFORM_VERSION for outcome in made):
                 return version
             version += 1
 
@@ -170,7 +179,13 @@ class Rebuild:
             batch += commit
         return batch
 
-    def _row_difference(self, table: str, old: list[Outcome], new: list[Outcome], last: int) -> tuple[int, int]:
+    @property
+    def _versions(self) -> tuple[int, int]:
+        return self.old_version, self.new_version
+
+    def _row_difference(
+        self, table: str, old: list[Outcome], new: list[Outcome], last: int, withdrawn: list[int]
+    ) -> tuple[int, int]:
         with contextlib.ExitStack() as files:
             overflow = files.enter_context(tempfile.TemporaryDirectory(prefix="runfeed-compare-"))
             connection = files.enter_context(
@@ -190,10 +205,13 @@ class Rebuild:
                 source = "no_rows"  # has all columns: parts of an earlier release may lack the newest
                 if paths:
                     source = f"(FROM no_rows UNION ALL BY NAME FROM read_parquet([{listed}], union_by_name = true))"
-                return f"SELECT {columns} FROM {source} WHERE seq <= {last}"
+                return (
+                    f"SELECT {columns} FROM {source} WHERE seq <= {last} AND seq NOT IN (SELECT unnest($out::BIGINT[]))"
+                )
 
             def only(left: str, right: str) -> int:
-                row = connection.execute(f"SELECT count(*) FROM ({left} EXCEPT ALL {right})").fetchone()
+                query = f"SELECT count(*) FROM ({left} EXCEPT ALL {right})"
+                row = connection.execute(query, {"out": withdrawn}).fetchone()
                 return int(row[0]) if row else 0
 
             before, after = rows(old), rows(new)
@@ -205,17 +223,19 @@ def _comparable(column: str) -> str:
     return f'"{column}"::VARCHAR' if column in _NESTED else f'"{column}"'
 
 
-def _outcomes(public: Bucket, lake_version: int) -> Iterator[tuple[int, Outcome]]:
-    """(first seq, outcome) of a version's outcomes, in order; of several revisions the last comes last."""
-    for key in public.list(f"lake/v{lake_version}/outcomes/"):
-        if named := keys.parse_outcome(key):
-            _, first, _ = named
-            yield first, msgspec.json.decode(public.read(key), type=Outcome)
-
-
 def _lasts(public: Bucket, lake_version: int) -> dict[int, int]:
     """The last seq of each batch that has an outcome, by its first."""
-    return {first: outcome.last for first, outcome in _outcomes(public, lake_version)}
+    return {outcome.first: outcome.last for outcome in outcomes(public, lake_version)}
+
+
+def _through(made: Iterable[Outcome]) -> int:
+    """The last seq before the first gap."""
+    last = 0
+    for outcome in sorted(made, key=lambda one: one.first):
+        if outcome.first > last + 1:
+            break
+        last = max(last, outcome.last)
+    return last
 
 
 def _facts(outcome: SubmissionOutcome) -> tuple[object, ...]:

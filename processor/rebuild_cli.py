@@ -77,5 +77,7 @@ def _show(comparison: Comparison, work: Rebuild) -> None:
             click.echo(f"  {line}")
         if len(comparison.verdicts) > _SHOWN:
             click.echo(f"  and {len(comparison.verdicts) - _SHOWN:,} more")
+    if comparison.withdrawn:
+        click.echo(f"  {comparison.withdrawn:,} submissions that are withdrawn were not compared.")
     if comparison.left_out:
         click.echo(f"  {comparison.left_out:,} submissions that v{work.old_version} has not finished were left out.")

@@ -17,9 +17,10 @@ from itertools import islice, pairwise
 from feed.announcer import SWEEP_AGE
 from feed.log import LogReader
 from feed.sweep import unlinked_pages
+from feed.withdrawals import noted_at, noted_withdrawals, read_withdrawal
 from infra.bucket import Bucket, Buckets
-from processor.catalog import catalogs, read_catalog
-from processor.lake import has_outcome, lake_versions, read_current_lake, unnamed_parts
+from processor.catalog import catalogs, named_files
+from processor.lake import lake_versions, read_current_lake, revisions, unnamed_parts, versions_there
 from processor.named_blobs import NamedBlobs, named_blobs
 from schemas import keys
 from schemas.tables import TABLES
@@ -148,8 +149,12 @@ def _blobs(look: Look) -> Iterator[Candidate]:
 
 def _move_blobs(look: Look, found: list[str]) -> None:
     for key in found:
-        swept = keys.swept_blob(key.rpartition("/")[2])
+        sha256 = key.rpartition("/")[2]
+        swept = keys.swept_blob(sha256)
         look.private.delete(swept)  # one from an earlier time would be removed too early
+        if read_withdrawal(look.public, sha256):
+            look.public.delete(key)
+            continue
         with look.public.local_path(key) as path:
             look.private.create(swept, path)
         look.public.delete(key)
@@ -171,7 +176,8 @@ def _markers(look: Look) -> Iterator[Candidate]:
 
 def _object_of(marker: keys.Marker) -> str | None:
     if marker.log == keys.SUBMISSIONS_LOG:
-        return keys.submission(marker.id)
+        withdrawn = keys.parse_withdrawal_id(marker.id)
+        return keys.withdrawal(withdrawn) if withdrawn else keys.submission(marker.id)
     version = marker.log.removeprefix("outcomes-v")
     first, _, revision = marker.id.partition("-")
     numbers = (version, first, revision)
@@ -202,12 +208,7 @@ def _merged_files(look: Look) -> Iterator[Candidate]:
     """A file is made for a generation. While that has no catalog, its compaction may still be under way."""
     for version in lake_versions(look.public):
         generations = catalogs(look.public, version)
-        named = {
-            file.key
-            for generation in generations
-            for files in read_catalog(look.public, version, generation).tables.values()
-            for file in files
-        }
+        named = named_files(look.public, version, generations)
         for table in TABLES:
             for key in look.public.list(keys.catalog_prefix(version, table)):
                 made = keys.parse_merged(key)
@@ -218,19 +219,9 @@ def _merged_files(look: Look) -> Iterator[Candidate]:
 def gone_versions(public: Bucket) -> set[int]:
     """Lake versions below the one that serves, but for the one that served before it."""
     current, _ = read_current_lake(public)
-    below = {version for version in _versions_there(public) if version < current.version}
+    below = {version for version in versions_there(public) if version < current.version}
     previous = current.previous or max(below, default=0)
     return below - {previous}
-
-
-def _versions_there(public: Bucket) -> Iterator[int]:
-    """All of which anything is there."""
-    for prefix in ("lake/v", "feeds/outcomes-v"):
-        after = prefix
-        while key := next(iter(public.list(prefix, after=after)), None):
-            folder = key[: key.index("/", len(prefix))]
-            yield int(folder.removeprefix(prefix))
-            after = folder + "0"  # sorts behind all that begins with the folder and `/`
 
 
 def _logs_of_old_versions(look: Look) -> Iterator[Candidate]:
@@ -265,8 +256,8 @@ def _attempts(look: Look) -> Iterator[Candidate]:
         _, version, first, *_ = key.split("/")
         batch = int(version.removeprefix("v")), int(first)
         if batch not in done:
-            outcome = keys.outcome(*batch, 0)
-            done[batch] = look.modified(look.public, outcome) if has_outcome(look.public, *batch) else None
+            there = revisions(look.public, *batch)
+            done[batch] = look.modified(look.public, keys.outcome(*batch, there[0])) if there else None
         if since := done[batch]:
             yield Candidate(key, since)
 
@@ -275,10 +266,17 @@ def _probes(look: Look) -> Iterator[Candidate]:
     yield from map(Candidate, look.public.list("probe/"))
 
 
+def _withdrawals(look: Look) -> Iterator[Candidate]:
+    for sha256, noted in noted_withdrawals(look.private).items():
+        if read_withdrawal(look.public, sha256) is None:
+            yield from (Candidate(key, noted_at(key)) for key in noted)
+
+
 RULES = (
     Rule("swept blobs", "no submission has named it since", _swept_blobs, _delete_private, private=True),
     Rule("blobs", "no submission names it; it is moved to the private bucket", _blobs, _move_blobs),
     Rule("markers", "its object never came", _markers, _delete_private, private=True),
+    Rule("withdrawals", "nothing was withdrawn after all", _withdrawals, _delete_private, private=True),
     Rule("pages", "no page of its log leads to it", _pages),
     Rule("parts", "the outcome of its batch names others", _parts),
     Rule("catalogs", "a newer one has replaced it", _catalogs),

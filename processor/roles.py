@@ -24,6 +24,7 @@ from processor.compaction import compact
 from processor.current import CurrentLake
 from processor.dispatcher import read_checkpoint
 from processor.lake import current_lake
+from processor.purge import Purge
 from schemas import keys
 
 REQUESTS_AT_ONCE = 8
@@ -33,6 +34,9 @@ PAUSE_SECONDS = 0.4
 """Between two commits to a log under load: long enough to fill a batch, short enough not to be seen."""
 
 SWEEP_EVERY = 24 * 3600.0
+
+NOTES_EVERY = 60.0
+"""Seconds between two looks for notes that no entry of the log tells of."""
 
 LAG_EVERY = 10.0
 """Seconds between two looks at what waits, which whoever stands by takes too."""
@@ -73,6 +77,8 @@ def announce(process: Process, reader_of: Callable[[str], LogReader]) -> None:
         outcomes = reader_of(keys.outcomes_log(version))
         return compact(buckets.public, outcomes, version, memory_limit=settings.duckdb_memory)
 
+    purge = Purge(buckets, reader_of, announcer_of, clock=now, memory_limit=settings.duckdb_memory)
+    process.add_loop("withdraw", lease.only(purge.step), wakes_on="log", signals="log", idle_seconds=NOTES_EVERY)
     process.add_loop("compact", lease.only(compact_lake), wakes_on="lease", idle_seconds=SWEEP_EVERY)
     backlogs = Backlogs(
         buckets,

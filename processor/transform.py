@@ -9,7 +9,7 @@ from processor.reading.shape import Shape, shape_of
 from processor.tables import Tables, clipped
 from schemas.errors import Rejected
 from schemas.keys import OWN_SCHEMA, parse_benchmark_format
-from schemas.records import Benchmark, Problem, Submission, SubmissionOutcome, Verdict
+from schemas.records import Benchmark, Problem, Submission, SubmissionOutcome, Verdict, Withdrawal
 
 TRANSFORM_VERSION = 3
 """Grows whenever the same bytes may give other rows; quarantined submissions are then tried again."""
@@ -73,6 +73,13 @@ def rejected_outcome(submission_id: str, seq: int, refusal: Rejected) -> Submiss
     return SubmissionOutcome(
         seq=seq, id=submission_id, verdict="rejected", problems=problems, problems_total=len(problems)
     )
+
+
+def withdrawn_outcome(submission_id: str, seq: int, withdrawal: Withdrawal) -> SubmissionOutcome:
+    """Nothing of it is kept, whatever it was."""
+    found = f"one withdrawn on {withdrawal.withdrawn:%Y-%m-%d}: {withdrawal.reason}"
+    problem = Problem(where="blob", expected="a file that is not withdrawn", found=clipped(found))
+    return SubmissionOutcome(seq=seq, id=submission_id, verdict="withdrawn", problems=[problem], problems_total=1)
 
 
 def chosen_format(content: Buffer, declared: str, limits: DecodeLimits) -> Format:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
@@ -26,11 +27,14 @@ from processor.doctor import Breach, breaches
 from processor.doctor_cli import doctor
 from processor.doctor_rules import RULES
 from processor.lake import publish_outcome
+from processor.part import parquet_bytes
 from processor.rebuild import Rebuild
 from schemas import keys
-from schemas.records import Metric
+from schemas.records import Context, Grant, Metric, Trust
+from schemas.tables import TABLES
 from tests.chain import Chain, measured, passed
 from tests.servers import S3Server
+from tests.withdrawing import purged, withdrawn
 
 Break = Callable[[Chain], Any]
 TOKEN = "token.txt"
@@ -297,6 +301,82 @@ def leave_a_marker(chain: Chain) -> None:
     chain.pass_time(days=9)
 
 
+WITHDRAWN = 9
+
+
+def without(break_it: Break) -> Break:
+    """What breaks it once entry 9 is withdrawn."""
+
+    def of(chain: Chain) -> None:
+        withdrawn(chain, chain.submissions.entries(WITHDRAWN, WITHDRAWN)[0].id)
+        purged(chain)
+        break_it(chain)
+
+    return of
+
+
+def put_back(chain: Chain) -> None:
+    """The purge forgot the blob."""
+    write(chain, blob(WITHDRAWN)(chain), b"the blob")
+
+
+def keep_in_private(chain: Chain) -> None:
+    sha256 = blob(WITHDRAWN)(chain).rpartition("/")[2]
+    chain.buckets.private.create(keys.swept_blob(sha256), b"the blob")
+
+
+def keep_the_submission(chain: Chain) -> None:
+    write(chain, submission(WITHDRAWN)(chain), b"{}")
+
+
+def keep_an_upload(chain: Chain) -> None:
+    entry = chain.submissions.entries(WITHDRAWN, WITHDRAWN)[0]
+    context, trust = Context(), Trust()
+    grant = Grant(
+        id=OTHER, project="p", format="auto", media_type="", context=context, trust=trust, sha256=entry.sha256,
+        size_bytes=1, part_bytes=1, created=chain.now,
+    )  # fmt: skip
+    chain.buckets.private.create(keys.upload_grant(OTHER), msgspec.json.encode(grant))
+
+
+def change_withdrawn_verdict(**values: Any) -> Break:
+    return change(outcome(WITHDRAWN, 1), submissions=[{"seq": WITHDRAWN, "id": "", "verdict": "withdrawn"} | values])
+
+
+def keep_rows(chain: Chain) -> None:
+    """A part with such rows that no outcome names."""
+    rows = pa.Table.from_pylist([{"seq": WITHDRAWN}], TABLES["tests"])
+    body = parquet_bytes("tests", rows.to_batches())
+    write(chain, keys.part(1, "tests", WITHDRAWN, WITHDRAWN, "ab" * 8), body)
+
+
+def keep_an_outcome(chain: Chain) -> None:
+    write(chain, outcome(WITHDRAWN)(chain), path_of(chain, outcome(WITHDRAWN, 1)(chain)).read_bytes())
+
+
+def keep_a_catalog(chain: Chain) -> None:
+    write(chain, keys.catalog(1, 1), b'{"version": 1, "generation": 1, "through": 9, "tables": {}}')
+
+
+def keep_a_snapshot(chain: Chain) -> None:
+    write(chain, keys.snapshot(1, "3.2", 9, 9, OTHER), b"a database")
+
+
+def withdraw_unannounced(chain: Chain) -> None:
+    withdrawn(chain, chain.submissions.entries(8, 8)[0].id)
+    for key in [*chain.buckets.private.list("pending/"), *chain.buckets.private.list("withdrawing/")]:
+        chain.buckets.private.delete(key)
+
+
+def withdraw_and_wait(chain: Chain) -> None:
+    withdrawn(chain, chain.submissions.entries(8, 8)[0].id)
+    chain.pass_time(days=2)
+
+
+def withdrawal(chain: Chain) -> str:
+    return next(chain.public.list("withdrawals/"))
+
+
 OTHER = "ab" * 32
 CATALOG = keys.catalog(1, 1)
 
@@ -366,6 +446,27 @@ BREAKS: dict[str, list[Break]] = {
     ],
     "each row is in one file of the newest catalog": [hold_a_batch_twice],
     "a part holds the rows of its accepted submissions": [move_rows_to_another_submission],
+    "a withdrawal is announced, or waits with its marker": [withdraw_unannounced],
+    "an entry says what its withdrawal does": [
+        without(remove(withdrawal)),
+        without(change(withdrawal, reason="another")),
+    ],
+    "a withdrawal is carried out": [withdraw_and_wait],
+    "a withdrawn blob is gone, with its submissions": [
+        without(put_back),
+        without(keep_in_private),
+        without(keep_the_submission),
+        without(keep_an_upload),
+    ],
+    "a submission is withdrawn in every lake version, if its blob is, and has no rows": [
+        without(change_withdrawn_verdict(verdict="accepted")),
+        without(change_withdrawn_verdict(runs=1)),
+        without(keep_rows),
+        change_verdict(verdict="withdrawn"),
+    ],
+    "outcomes from before a withdrawal are gone": [without(keep_an_outcome)],
+    "a catalog holds nothing that is withdrawn": [without(keep_a_catalog)],
+    "a snapshot holds nothing that is withdrawn": [without(keep_a_snapshot)],
 }
 """Per rule, what breaks it."""
 
@@ -441,6 +542,49 @@ def test_what_is_under_way_is_no_breach_unless_nothing_should_be(chain: Chain) -
     assert found(chain, deep=True) == {}
     assert list(found(chain, settled=True)) == ["an outcome is announced, or waits with its marker"]
     chain.announce_outcomes()
+    assert found(chain, deep=True, settled=True) == {}
+
+
+def test_a_withdrawal_that_was_carried_out_is_no_breach(chain: Chain) -> None:
+    """Nor before: it is under way from the first moment on."""
+    withdrawn(chain, chain.submissions.entries(WITHDRAWN, WITHDRAWN)[0].id)
+    assert found(chain, deep=True) == {}
+    assert list(found(chain, settled=True)) == ["a withdrawal is announced, or waits with its marker", *UNDER_WAY]
+    purged(chain)
+    assert found(chain, deep=True, settled=True) == {}
+
+
+UNDER_WAY = [
+    "a withdrawal is carried out",
+    "a withdrawn blob is gone, with its submissions",
+    "a submission is withdrawn in every lake version, if its blob is, and has no rows",
+]
+
+
+@pytest.mark.parametrize(
+    ("at", "noted"),
+    [
+        *((at, False) for at in ("submissions/", "lake/", "checkpoints/", "feeds/", "blobs/", "withdrawals/", "")),
+        *((at, True) for at in ("lake/", "feeds/")),
+    ],
+)
+def test_what_is_withdrawn_while_the_doctor_looks_is_no_breach(chain: Chain, at: str, *, noted: bool) -> None:
+    """From the first step or from the last it is carried out wholly, in the moment in which the doctor has read up to
+    `at`."""
+    id = chain.submissions.entries(WITHDRAWN, WITHDRAWN)[0].id
+    happened: list[str] = []
+    if noted:
+        withdrawn(chain, id)
+
+    def meanwhile(verb: str, prefix: str) -> None:
+        if verb in ("list", "head") and prefix.startswith(at) and not happened:
+            happened.append(prefix)
+            withdrawn(chain, id)
+            purged(chain)
+
+    chain.public.before = chain.private.before = meanwhile
+    assert found(chain, deep=True) == {}
+    assert happened
     assert found(chain, deep=True, settled=True) == {}
 
 

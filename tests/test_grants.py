@@ -40,6 +40,7 @@ from ingest.runners import set_runner
 from ingest.tokens import create_token
 from ingest.uploads import Uploads, upload_routes
 from ingest.watcher import Watcher
+from ingest.withdraw import Found, withdraw
 from schemas import keys
 from schemas.records import Context, Submission
 from tests.own_loop import in_own_loop
@@ -177,6 +178,24 @@ def test_a_file_goes_to_storage_by_a_link_and_gets_its_receipt(server: Serving) 
     assert server.buckets.public.read(keys.blob(submission.blob.sha256)) == SMALL
     assert len(list(server.buckets.private.list("pending/"))) == 1
     assert left(server) == []
+
+
+def test_what_is_withdrawn_gets_no_link_and_no_receipt(server: Serving) -> None:
+    """Before, while it is uploaded, and after it has become a submission."""
+    done, under_way, later = (b'{"measurements": [], "run": {"title": "%d"}}' % at for at in range(3))
+    granted = [server.ask(body).json() for body in (done, under_way)]
+    for one, body in zip(granted, (done, under_way), strict=True):
+        put(one["pieces"], body)
+    assert server.post(granted[0]["complete"]).status_code == 201
+    for body in (done, under_way, later):
+        found = Found(hashlib.sha256(body).hexdigest(), [], None)
+        withdraw(server.buckets, found, "a token leaked", NOW)
+        refused = server.ask(body)
+        assert (refused.status_code, "a token leaked" in refused.json()["found"]) == (410, True)
+    assert server.post(granted[0]["complete"]).status_code == 410
+    assert server.post(granted[1]["complete"]).status_code == 410
+    assert left(server) == []
+    assert [one.id for one in server.submissions()] == [granted[0]["id"]]
 
 
 def test_a_link_writes_once_exactly_the_granted_size_and_nothing_else(server: Serving) -> None:

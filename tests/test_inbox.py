@@ -39,6 +39,7 @@ from ingest.projects import add_project, set_project
 from ingest.runner_cli import runner
 from ingest.runners import refusals, remove_runner, set_runner
 from ingest.watcher import Watcher
+from ingest.withdraw import Found, withdraw
 from schemas import keys
 from schemas.errors import SwapLost, Unavailable
 from schemas.records import Context, Submission, Trust, submission_id
@@ -237,6 +238,17 @@ def test_one_runners_flood_leaves_others_their_share(place: Storage, monkeypatch
 
 
 # --- refusals ---
+
+
+def test_a_withdrawn_file_is_refused_on_record_and_does_not_stay(place: Storage) -> None:
+    withdraw(place.buckets, Found(SHA256, [], None), "a token leaked", NOW)
+    place.put("rack-3/a.json")
+    assert place.sweep() == 0
+    [refusal] = refusals(place.buckets.private, "rack-3")
+    assert "a token leaked" in refusal.problem.found
+    assert (place.left(), place.submissions(), list(place.buckets.public.list("blobs/"))) == ([], [], [])
+    place.tidy(datetime.now(UTC) + timedelta(days=8))
+    assert list(refusals(place.buckets.private, "rack-3")) == []
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from feed.announcer import Announcer
 from feed.log import LogReader
 from feed.signing import Signer
 from feed.subscriptions import Subscriptions
+from feed.withdrawals import noted_withdrawals
 from infra.aws import Place, client_options
 from infra.bucket import Buckets
 from infra.lease import Lease
@@ -45,9 +46,12 @@ from ingest.projects import add_project
 from ingest.push import GRANT_BYTES
 from ingest.runners import set_runner
 from ingest.tokens import create_token, token_for
+from ingest.withdraw import find, withdraw
 from processor.batch import Processor
 from processor.current import CurrentLake
 from processor.dispatcher import write_checkpoint
+from processor.lake import outcome_of
+from processor.purge import Purge
 from processor.reading.decode import DecodeLimits
 from runfeed import cli
 from schemas import keys
@@ -71,13 +75,13 @@ SECRETS = {
 KEYS = {
     "public": (
         "blobs/aa/x", "submissions/aa/x.json", "feeds/other/current.atom", "lake/v9/runs/x.parquet",
-        "lake/v9/outcomes/000000000001/000000.json", "projects/p.json", "benchmarks/p/b/000001.json",
-        "snapshots/v1/x", "probe/x/y", "elsewhere/x",
+        "lake/v9/outcomes/x/000000.json", "projects/p.json", "benchmarks/p/b/000001.json",
+        "withdrawals/aa/x.json", "snapshots/v1/x", "probe/x/y", "elsewhere/x",
     ),
     "private": (
         "pending/submissions/p/x", "pending/outcomes-v9/batches/x", "attempts/v9/x/000001/x", "checkpoints/x.json",
         "leases/announce.json", "leases/hub.json", "hub/x.json", "tokens/x.json", "runners/x.json", "projects/p.json",
-        "inbox/alice/x", "inbox-refused/alice/x.json", "uploads/x/body", "swept/x",
+        "inbox/alice/x", "inbox-refused/alice/x.json", "uploads/x/body", "swept/x", "withdrawing/x",
         "sources/x.json", "sources/x/state.json", "probe/x/y", "elsewhere/x",
     ),
 }  # fmt: skip
@@ -189,6 +193,32 @@ def test_each_role_does_its_work_with_the_rights_of_its_policy(store: Store, tmp
             assert [row["value"] for row in snapshot.rows("SELECT value FROM measurements ORDER BY value")] == [1, 2]
     finally:
         dashboard.close()
+
+    withdrawn = sha256(measured(1)).hexdigest()
+    operator.private.create(keys.swept_blob(withdrawn), measured(1))
+    operator.private.create(keys.upload_grant("ab" * 32), b"{}")
+    withdraw(operator, find(operator, withdrawn), "a token leaked", NOW)
+    with pytest.raises(Refused, match="withdrawn"):
+        _admit(ingest, measured(1))
+    assert announcer_of(submissions, describe_submission).commit() == 1
+    assert processor.process(1, 3, 3, redelivered=False)
+    assert lake.announce() == 1
+    reader_of = cache(lambda log: LogReader(announce.public, log))
+    purge = Purge(announce, reader_of, announcer_of, clock=lambda: NOW)
+    operator.public.create(keys.snapshot(1, "1.1", 1, 2, withdrawn), b"")
+    while purge.step():
+        pass
+    assert noted_withdrawals(operator.private) == {}
+    assert [one.verdict for one in outcome_of(operator.public, 1, 1).submissions] == ["withdrawn", "accepted"]
+    for bucket, key in (
+        (operator.public, keys.blob(withdrawn)),
+        (operator.private, keys.swept_blob(withdrawn)),
+        (operator.public, keys.snapshot(1, "1.1", 1, 2, withdrawn)),
+        (operator.public, keys.outcome(1, 1, 0)),
+    ):
+        with pytest.raises(FileNotFoundError):
+            bucket.head(key)
+    operator.private.delete(keys.upload_grant("ab" * 32))
 
 
 def test_the_hub_keeps_subscriptions_and_its_lease_with_the_rights_of_its_policy(store: Store) -> None:

@@ -17,6 +17,7 @@ from feed.announcer import Announcer
 from feed.log import readers
 from infra.bucket import Buckets
 from infra.s3 import open_s3
+from ingest.withdraw import Found, withdraw
 from processor.catalog import catalogs
 from processor.compaction import compact
 from processor.doctor import breaches
@@ -170,10 +171,19 @@ def a_swept_blob(chain: Chain) -> set[str]:
     return {keys.swept_blob(key.rpartition("/")[2])}
 
 
+def a_withdrawal_that_never_was(chain: Chain) -> set[str]:
+    """Who wanted it died after the note. Of another one that is there the note stays."""
+    withdraw(chain.buckets, Found("cd" * 32, [], None), "a reason", chain.now)
+    key = keys.withdrawing("ab" * 32, keys.new_nonce(chain.now))
+    chain.buckets.private.create(key, b"")
+    return {key}
+
+
 LITTER: dict[str, Callable[[Chain], set[str]]] = {
     "blobs": a_blob,
     "swept blobs": a_swept_blob,
     "markers": a_marker,
+    "withdrawals": a_withdrawal_that_never_was,
     "pages": a_page,
     "parts": a_part,
     "catalogs": a_catalog,

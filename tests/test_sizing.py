@@ -21,7 +21,8 @@ from ingest.tokens import create_token
 from processor.current import CurrentLake
 from processor.dispatcher import read_checkpoint
 from processor.lake import current_lake
-from processor.roles import LAG_EVERY, PAUSE_SECONDS
+from processor.purge import Purge
+from processor.roles import LAG_EVERY, NOTES_EVERY, PAUSE_SECONDS
 from tests.bench.small_files import small_file
 from tests.chain import Chain, load
 
@@ -76,6 +77,7 @@ def test_a_submission_and_a_batch_cost_what_the_table_assumes(counting: Counting
     assert announce["writes"] + announce["deletes"] == sizing.WRITES_PER_COMMIT
     work = counting.of(lambda: chain.process(batch[0]))
     assert work["writes"] == sizing.WRITES_PER_BATCH
+    assert work["lists"] == sizing.LISTS_PER_BATCH
     outcomes = counting.of(chain.announce_outcomes)
     assert outcomes["writes"] + outcomes["deletes"] == sizing.WRITES_PER_COMMIT
 
@@ -132,6 +134,14 @@ def test_looking_at_what_waits_costs_what_the_table_assumes(counting: Counting) 
     assert dashboards == {"reads": sizing.READS_PER_REPLICA_LOOK}
 
 
+def test_a_look_for_withdrawals_is_one_listing(counting: Counting) -> None:
+    chain = counting.chain
+    chain.done(small_file(0))
+    purge = Purge(chain.buckets, chain.reader_of, chain.announcer_of, clock=chain.clock)
+    purge.step()  # the first one, and one each hour, asks for all withdrawals too
+    assert counting.of(purge.step) == {"lists": 1}
+
+
 def _announcer(chain: Chain) -> object:
     return Announcer(chain.buckets, chain.submissions, describe_submission, clock=chain.clock, threads=1).commit
 
@@ -139,6 +149,7 @@ def _announcer(chain: Chain) -> object:
 def test_it_looks_as_often_as_the_table_assumes() -> None:
     assert sizing.LOOK_SECONDS == TOLD_LOOK_SECONDS
     assert sizing.LAG_SECONDS == LAG_EVERY
+    assert sizing.NOTES_SECONDS == NOTES_EVERY
     assert sizing.REPLICA_SECONDS == REPLICA_EVERY
     assert 1 / sizing.COMMITS_PER_SECOND > PAUSE_SECONDS
     assert Settings.lease_seconds / RENEWALS == sizing.LEASE_SECONDS
