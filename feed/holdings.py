@@ -13,7 +13,7 @@ import msgspec
 
 from feed.breach import Breach
 from schemas import keys
-from schemas.records import Entry, Outcome, Record, Submission, Withdrawal, submission_id
+from schemas.records import Entry, Outcome, PartRef, Record, Submission, Withdrawal, submission_id
 
 _Record = TypeVar("_Record", bound=Record)
 
@@ -93,7 +93,18 @@ def check_outcome(entry: Entry, body: bytes) -> tuple[Outcome | None, list[Breac
     if isinstance(found, Breach):
         return None, [found]
     id = keys.outcome_id(found.first, found.revision)
-    return found, [] if id == entry.id else [Breach(where, f"outcome {entry.id}", id)]
+    if id != entry.id:
+        return found, [Breach(where, f"outcome {entry.id}", id)]
+    named_by = keys.parse_outcome(entry.key)
+    parts = [part for part in found.parts if not named_by or not _is_part_of(named_by[0], part)]
+    return found, [Breach(where, "parts of its lake, named by their digests", f"{part.key[:120]!r}") for part in parts]
+
+
+def _is_part_of(version: int, part: PartRef) -> bool:
+    key = keys.parse_part(part.key)
+    return (
+        key is not None and (key.lake_version, key.table) == (version, part.table) and part.sha256[:16] == key.digest16
+    )
 
 
 @dataclass
@@ -119,12 +130,19 @@ class Excused:
     def withdrawn(self, sha256: str) -> bool:
         return sha256 in self._withdrawn
 
-    def missing_blob(self, entry: Entry, breach: Breach) -> None:
+    def missing(self, log: str, entry: Entry, breach: Breach) -> None:
+        """Something that `entry` of `log` names is missing."""
+        if outcomes_of(log) is None:
+            self._missing_blob(entry, breach)
+        else:
+            self._missing_outcome(entry, breach)
+
+    def _missing_blob(self, entry: Entry, breach: Breach) -> None:
         """The blob or submission of `entry` is missing, though a record says that it is withdrawn."""
         if entry.sha256 not in self._withdrawn:
             self.waiting.setdefault(entry.sha256, breach)
 
-    def missing_outcome(self, entry: Entry, breach: Breach) -> None:
+    def _missing_outcome(self, entry: Entry, breach: Breach) -> None:
         """The outcome of `entry`, or a part of it, is missing."""
         first, _, revision = entry.id.partition("-")
         if self._revised.get(first, "000000") <= revision:

@@ -14,6 +14,7 @@ from datetime import datetime
 from feed.atom import Document, feed_id, parse_document
 from feed.breach import Breach
 from feed.chain import START, chained
+from feed.log import MAX_PAGE_ENTRIES
 from feed.signing import AUTHORITY_DIGITS, check_signature
 from schemas import keys
 from schemas.errors import Refused
@@ -67,6 +68,8 @@ def read_page(key: str, body: bytes, log: str) -> tuple[Document | None, list[Br
         breaches.append(
             Breach(key, f"a page of log {log}", f"{'a page' if document.archive else 'the head'} of log {document.log}")
         )
+    if len(document.entries) > MAX_PAGE_ENTRIES:
+        breaches.append(Breach(key, f"at most {MAX_PAGE_ENTRIES:,} entries", f"{len(document.entries):,}"))
     if named and _range(document) != (named.first, named.last):
         breaches.append(Breach(key, f"entries {named.first} to {named.last}", _described(document)))
     return document, breaches

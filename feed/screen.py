@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from schemas.errors import Unavailable
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 LINE_SECONDS = 10.0
 """Between two lines where there is no terminal."""
+
+SILENT_SECONDS = 1.5
+"""Of a pause before another try that nobody needs to know of: connections are cut all the time."""
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
@@ -36,6 +41,11 @@ class Screen:
             self._bar[0].console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
             click.echo(line, err=True)
+
+    def retry(self, error: Unavailable, pause_seconds: float) -> None:
+        """Something failed and is tried again; said if that takes a while."""
+        if pause_seconds >= SILENT_SECONDS:
+            self.note(f"{error}; trying again in {pause_seconds:.0f} s")
 
     def progress(self, done: int, last: int, size_bytes: int) -> None:
         """Entry `done` of `last` is reached, and so many bytes have been read."""

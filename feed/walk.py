@@ -22,6 +22,9 @@ from schemas.records import IndexedPages
 PAGES_AHEAD = 8
 """Read while those before them are worked on; a page is a megabyte or two at most."""
 
+ENTRIES_AHEAD = 64
+"""Worked on at once, at most."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -150,12 +153,9 @@ def _part_breaches(bucket: Bucket, log: str, part: IndexedPages) -> list[Breach]
         pages = parse_index(part.key, body).pages
     except Unavailable as error:
         return [Breach(part.key, f"a part of the index of log {log}", str(error))]
-    held = (pages[0].first, pages[-1].last) if pages else None
-    return (
-        []
-        if held == (part.first, part.last)
-        else [Breach(part.key, f"pages of {part.first} to {part.last}", f"{held}")]
-    )
+    if pages and (pages[0].first, pages[-1].last) == (part.first, part.last):
+        return []
+    return [Breach(part.key, f"pages of entries {part.first} to {part.last}", "others")]
 
 
 class _Readable(LogReader):
