@@ -102,6 +102,9 @@ def project_page(
     environment: _Text = "",
     after: _Cursor = None,
 ) -> Response[bytes]:
+    stored = _stored_record(request, pages.public, project)
+    if stored is not None:
+        return stored
     record, version = _project_record(pages.public, project)
     return pages.answer(
         request,
@@ -110,6 +113,17 @@ def project_page(
         live=True,
         besides=version,
     )
+
+
+def _stored_record(request: AnyRequest, public: Bucket, name: str) -> Response[bytes] | None:
+    """The bucket's object `projects/<project>.json`, for whoever mirrors; a browser gets the page of that name."""
+    key = f"projects/{name}"
+    if not name.endswith(".json") or not keys.is_public(key) or "text/html" in request.headers.get("accept", ""):
+        return None
+    try:
+        return Response(public.read(key), media_type="application/json", headers={"Cache-Control": "no-cache"})
+    except FileNotFoundError:
+        return None
 
 
 def _project_record(public: Bucket, project: str) -> tuple[Project, str]:

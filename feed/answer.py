@@ -20,6 +20,9 @@ COMMON = {
 _MUTABLE = re.compile(r".*/current\.[a-z]+")  # what changes is called current, everywhere in the bucket
 _HEAD = re.compile(r"feeds/([a-z0-9-]+)/current\.atom")
 _SHORT = re.compile(r"feeds/.*")
+_LASTING = ("feeds/", "withdrawals/", "benchmarks/")
+"""What stays, whatever is withdrawn."""
+
 _TEXT = re.compile(r"(?!blobs/).*\.(?:atom|json)")
 _RANGE = re.compile(r"bytes\s*=\s*(?:(\d{1,18})\s*-\s*(\d{1,18})?|-\s*(\d{1,18}))\s*")
 _BLOB = {"Content-Disposition": "attachment", "Content-Security-Policy": "sandbox"}
@@ -84,10 +87,11 @@ def answer_to(key: str, asked: dict[str, str], head: Head, now: datetime) -> Ans
 
 
 def _cache_control(key: str) -> str:
-    """Pages, blobs, records for ever. A log's head and its index for a second, about as long as commits wait for each
-    other under load: a cache before a thousand readers then asks once a second. Other pointers are asked for anew."""
+    """Pages for ever, and for a day what a withdrawal may remove, since it has to reach caches too. A log's head and
+    its index for a second, about as long as commits wait for each other under load: a cache before a thousand readers
+    then asks once a second. Other pointers are asked for anew."""
     if not is_mutable(key):
-        return "public, max-age=31536000, immutable"
+        return f"public, max-age={31536000 if key.startswith(_LASTING) else 86400}, immutable"
     return "public, max-age=1" if _SHORT.fullmatch(key) else "no-cache"
 
 

@@ -19,7 +19,6 @@ from feed.topics import public_base
 from infra.bucket import Bucket
 from infra.clock import now
 from infra.fetch import Fetcher, user_agent
-from infra.lease import Lease, Undivided
 from infra.process import Process
 from schemas import keys
 from schemas.records import LakeVersion
@@ -47,7 +46,7 @@ def hub(process: Process, reader_of: Callable[[str], LogReader]) -> None:
     deliveries = Deliveries(subscriptions, reader_of, fetcher_for, clock=now, hubs=settings.hubs)
     process.ending.callback(deliveries.stop)
     process.ending.callback(intents.cancel)  # read from below: what is under way here and there ends in the same time
-    lease = Undivided() if process.alone else _lease(process)
+    lease = process.lease("hub", partial(process.hints.signal, "log"))
     deliver = lease.only(deliveries.step, deliveries.stand_by)
     process.add_loop("deliver", deliver, wakes_on="log", pause_seconds=PAUSE_SECONDS)
     base = public_base(settings)
@@ -76,12 +75,3 @@ def _fetcher(process: Process, *, private: bool) -> Fetcher:
     )
     process.ending.callback(made.close)
     return made
-
-
-def _lease(process: Process) -> Lease:
-    acquired = partial(process.hints.signal, "log")
-    lease = Lease(process.buckets.private, keys.lease("hub"), process.settings.lease_seconds, acquired=acquired)
-    lease.start()
-    process.ending.callback(lease.stop)
-    process.checks["lease of the hub"] = lambda: lease.last_error
-    return lease

@@ -42,6 +42,8 @@ class Proof:
     seq: int = 0
     chain: str = START
     """After entry `seq`; "" behind a breach, until a document says it."""
+    updated: datetime | None = None
+    """Of entry `seq`, after which no entry is older; None where that is not known."""
     page: str | None = ""
     """Key of the page that ends with `seq`, "" if there is none; None: not known, since the proof begins here."""
     page_sha256: str = ""
@@ -93,9 +95,14 @@ def extended(proof: Proof, key: str, document: Document, sha256: str = "") -> tu
     """`proof` behind `document`, and in what the document does not follow. `sha256` is a page's."""
     breaches = list(_anchoring(proof, key, document))
     chain, seq, remembered = document.chain or proof.chain, proof.seq, proof.remembered
+    updated = proof.updated
     for entry in document.entries:
         if entry.seq != seq + 1:
             breaches.append(Breach(f"{key} entry {entry.seq}", f"entry {seq + 1}", f"entry {entry.seq}"))
+        if updated and entry.updated < updated:
+            expected = f"updated at {updated.isoformat()} or later"
+            breaches.append(Breach(f"{key} entry {entry.seq}", expected, entry.updated.isoformat()))
+        updated = entry.updated
         seq, chain = entry.seq, chained(chain, entry) if chain else ""
         if remembered and seq == remembered.seq:
             if chain and chain != remembered.chain:
@@ -105,6 +112,7 @@ def extended(proof: Proof, key: str, document: Document, sha256: str = "") -> tu
         proof,
         seq=seq,
         chain=chain,
+        updated=updated,
         page=key if document.archive else document.previous,
         page_sha256=sha256 if document.archive else document.previous_sha256,
         authority=document.authority,

@@ -14,6 +14,7 @@ from feed.atom import Document, feed_id
 from feed.breach import Breach
 from feed.examine import LOOKS_AGAIN, Depth, Examiner, Findings
 from feed.log import LogReader
+from feed.once import Announced
 from feed.proof import Proof, Remembered, check_checkpoint, check_remembered, read_head, remembered_of
 from feed.walk import ENTRIES_AHEAD, Stage, check_index, each_ahead, walk
 from infra.bucket import Bucket
@@ -78,8 +79,8 @@ def verify(bucket: Bucket, log: str, wish: Wish, progress: Progress = lambda don
             Breach(keys.feed_index(log), f"pages up to entry {paged}, where the head begins", f"up to {indexed}")
         )
     found.feed = feed_id(log, head.authority)
-    with ThreadPoolExecutor(wish.parallel, "verify") as pool:
-        _Verification(bucket, found, wish, progress, pool).run(body, head, of_index)
+    with ThreadPoolExecutor(wish.parallel, "verify") as pool, Announced() as announced:
+        _Verification(bucket, found, wish, progress, pool, announced=announced).run(body, head, of_index)
     if not wish.every:
         del found.breaches[1:]
     return found
@@ -87,13 +88,21 @@ def verify(bucket: Bucket, log: str, wish: Wish, progress: Progress = lambda don
 
 class _Verification:
     def __init__(
-        self, bucket: Bucket, found: Verified, wish: Wish, progress: Progress, pool: ThreadPoolExecutor
+        self,
+        bucket: Bucket,
+        found: Verified,
+        wish: Wish,
+        progress: Progress,
+        pool: ThreadPoolExecutor,
+        *,
+        announced: Announced,
     ) -> None:
         self._bucket = bucket
         self._found = found
         self._wish = wish
         self._progress = progress
         self._pool = pool
+        self._announced = announced
         self._examiner = Examiner(bucket, found.log, wish.depth, looks_again=wish.looks_again)
         self._excused = holdings.Excused()
 
@@ -147,7 +156,7 @@ class _Verification:
             if findings.missing:
                 self._excused.missing(found.log, entry, findings.missing)
             found.entries += 1
-            found.breaches += findings.breaches
+            found.breaches += [*self._announced.twice(entry), *findings.breaches]
             found.notes += findings.notes
             found.objects += findings.objects
             found.size_bytes += findings.size_bytes

@@ -18,6 +18,7 @@ from infra.bucket import Bucket, Buckets
 from infra.counted import CountedBucket, counted
 from infra.health import Check, health_routes
 from infra.hints import Hints
+from infra.lease import Lease, Undivided
 from infra.loops import Loop
 from infra.metrics import Metrics
 from infra.scrape import counted_routes, metrics_routes
@@ -104,6 +105,16 @@ class Process:
         )
         self.loops.append(loop)
         self.checks[name] = lambda: loop.last_error
+
+    def lease(self, name: str, acquired: Callable[[], None]) -> Lease | Undivided:
+        """What one process at a time does, where there may be several; `acquired` is called when it is our turn."""
+        if self.alone:
+            return Undivided()
+        lease = Lease(self.buckets.private, keys.lease(name), self.settings.lease_seconds, acquired=acquired)
+        lease.start()
+        self.ending.callback(lease.stop)
+        self.checks[f"lease to {name}"] = lambda: lease.last_error
+        return lease
 
     def serve(self, announce: Callable[[str], None]) -> None:
         """Run all that was added until interrupted; `announce` gets the base URL."""

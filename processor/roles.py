@@ -14,7 +14,6 @@ from feed.signing import Signer
 from infra.broker import start_worker
 from infra.clock import now
 from infra.hints import Hints
-from infra.lease import Lease, Undivided
 from infra.process import Process
 from infra.settings import Settings
 from processor.actors import QUEUE, batch_sender, batches_on, declare_actors
@@ -64,7 +63,7 @@ def announce(process: Process, reader_of: Callable[[str], LogReader]) -> None:
         redeliver_after=timedelta(seconds=settings.redeliver_seconds),
         held=partial(batches_on, process.queue),
     )
-    lease = Undivided() if process.alone else _lease(process)
+    lease = process.lease("announce", partial(_wake_all, process.hints))
     announcing = partial(process.add_loop, signals="log", pause_seconds=PAUSE_SECONDS)
     announcing("announce submissions", lease.only(announcer.commit), wakes_on="submitted")
     announcing("announce outcomes", lease.only(lake.announce), wakes_on="processed")
@@ -97,19 +96,6 @@ def links_of(settings: Settings) -> Links:
     """What the logs' heads link, where it is known at which address people reach us."""
     base = settings.public_url.rstrip("/")
     return Links(base, (f"{base}/hub", *settings.hubs.split())) if base else NO_LINKS
-
-
-def _lease(process: Process) -> Lease:
-    lease = Lease(
-        process.buckets.private,
-        keys.lease("announce"),
-        process.settings.lease_seconds,
-        acquired=partial(_wake_all, process.hints),
-    )
-    lease.start()
-    process.ending.callback(lease.stop)
-    process.checks["lease"] = lambda: lease.last_error
-    return lease
 
 
 def _wake_all(hints: Hints) -> None:

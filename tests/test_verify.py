@@ -206,6 +206,25 @@ def test_a_dropped_entry_is_found_where_it_is_missing(chain: SmallPages) -> None
     assert (breach.expected, breach.found) == ("entry 8", "entry 9")
 
 
+def test_an_entry_that_is_announced_twice_is_found(chain: SmallPages) -> None:
+    """Also by whoever signs it so."""
+    entries = chain.entries()
+    entries[8] = msgspec.structs.replace(entries[2], seq=9, batch=9, updated=entries[8].updated)
+    forge(chain.public.bucket, entries, lasts(chain), signer=chain.signer, authority=chain.signer.authority)
+    breach = first_breach(chain)
+    assert breach.where == "entry 9"
+    assert breach.found == f"{entries[2].id}, as entry 3"
+
+
+def test_an_entry_that_is_older_than_the_one_before_it_is_found(chain: SmallPages) -> None:
+    entries = chain.entries()
+    entries[5] = msgspec.structs.replace(entries[5], updated=entries[0].updated)
+    forge(chain.public.bucket, entries, lasts(chain), signer=chain.signer, authority=chain.signer.authority)
+    breach = first_breach(chain)
+    assert breach.where.endswith("entry 6")
+    assert breach.expected == f"updated at {entries[4].updated.isoformat()} or later"
+
+
 def test_a_dropped_entry_whose_followers_move_up_is_found_by_whoever_remembers(chain: SmallPages) -> None:
     known = verified(chain).remembered
     entries = [entry for entry in chain.entries() if entry.seq != 8]
