@@ -26,11 +26,11 @@ COMMANDS = {
     "hub": ("runfeed", "hub"),
     "push": ("ingest.push_cli", "push"),
     "status": ("ingest.push_cli", "status"),
-    "follow": ("feed.follow_cli", "follow"),
+    "follow": ("feed.follow.cli", "follow"),
     "token": ("ingest.admin_cli", "token"),
     "project": ("ingest.admin_cli", "project"),
     "runner": ("ingest.runner_cli", "runner"),
-    "source": ("ingest.source_cli", "source"),
+    "source": ("ingest.source.cli", "source"),
     "benchmark": ("ingest.benchmark_cli", "benchmark"),
     "withdraw": ("ingest.withdraw_cli", "withdraw_command"),
     "export": ("dashboard_api.export_cli", "export"),
@@ -41,8 +41,8 @@ COMMANDS = {
     "doctor": ("processor.doctor_cli", "doctor"),
     "check": ("processor.check_cli", "check"),
     "formats": ("processor.formats_cli", "formats"),
-    "mirror": ("feed.mirror_cli", "mirror"),
-    "verify": ("feed.verify_cli", "verify_command"),
+    "mirror": ("feed.mirror.cli", "mirror"),
+    "verify": ("feed.verify.cli", "verify_command"),
     "policies": ("infra.policies_cli", "policies"),
     "settings": ("infra.settings_cli", "settings"),
 }
@@ -53,17 +53,17 @@ ROLES = {
     "ingest": "ingest.role",  # after the API, whose OPTIONS answers for both
     "announce": "processor.roles",
     "work": "processor.roles",
-    "hub": "feed.hub_role",
+    "hub": "feed.hub.role",
 }
 """Where each role lives, in the order in which a process with all of them has them."""
 
 
 PYTHON = {
-    "follow": "feed.follow",
-    "follow_async": "feed.follow",
-    "Breach": "feed.follow",
-    "Listening": "feed.follow",
-    "Withdrawn": "feed.follow",
+    "follow": "feed.follow.follow",
+    "follow_async": "feed.follow.follow",
+    "Breach": "feed.follow.follow",
+    "Listening": "feed.follow.follow",
+    "Withdrawn": "feed.follow.follow",
 }
 """What programs import from here, and where it lives."""
 

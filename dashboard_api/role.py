@@ -8,8 +8,8 @@ from dashboard_api.behind import Replica
 from dashboard_api.dashboard import Dashboard
 from dashboard_api.message_page import message_page
 from dashboard_api.pages import page_routes
-from feed.http import object_routes
 from feed.log import LogReader
+from feed.serve.http import object_routes
 from infra.clock import now
 from infra.process import Process
 from infra.server import alone_with

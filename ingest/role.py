@@ -8,7 +8,7 @@ from infra.clock import now
 from infra.process import Process
 from infra.server import alone_with
 from ingest.http import Intake, intake_routes
-from ingest.source_watch import SourceWatch
+from ingest.source.watch import SourceWatch
 from ingest.uploads import Uploads, upload_routes
 from ingest.watcher import Watcher
 

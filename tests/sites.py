@@ -14,10 +14,10 @@ from feed.announceable import describe_submission
 from feed.atom import feed_id
 from infra.fetch import Fetcher, user_agent
 from infra.settings import Settings
-from ingest.source_look import Look
-from ingest.source_progress import Progress
-from ingest.source_take import Taker
-from ingest.sources import read_source, read_state, set_source
+from ingest.source.look import Look
+from ingest.source.progress import Progress
+from ingest.source.store import read_source, read_state, set_source
+from ingest.source.take import Taker
 from schemas import keys
 from schemas.records import (
     Entry,

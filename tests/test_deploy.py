@@ -19,7 +19,7 @@ import httpx
 import pytest
 import yaml
 
-from feed.topics import HUB_PATH
+from feed.serve.topics import HUB_PATH
 from infra.deploy import healthy
 from infra.policies_cli import store_keys, terraform_templates
 from infra.rights import ROLES

@@ -24,15 +24,15 @@ import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-import feed.follow
+import feed.follow.follow
 import runfeed
 from feed.announceable import describe_submission, write_marker
 from feed.announcer import Announcer
-from feed.cursor import Cursor
-from feed.follow import Breach, Followed, Withdrawn, follow, follow_async, parse_since
-from feed.follow_cli import follow as follow_command
+from feed.follow.cli import follow as follow_command
+from feed.follow.cursor import Cursor
+from feed.follow.follow import Breach, Followed, Withdrawn, follow, follow_async, parse_since
+from feed.follow.waiting import failed_seconds, level_seconds
 from feed.signing import Signer
-from feed.waiting import failed_seconds, level_seconds
 from infra.folder import FolderBucket
 from infra.s3 import open_s3
 from schemas import keys
@@ -49,9 +49,9 @@ from tests.servers import S3Server
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Second looks come at once."""
-    for module in ("feed.following", "feed.followed"):
+    for module in ("feed.follow.look", "feed.follow.followed"):
         monkeypatch.setattr(f"{module}.LOOKS_AGAIN", (0.01, 0.01))
-    monkeypatch.setattr(feed.follow, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(feed.follow.follow, "_PATIENCE_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_the_ten_lines_of_the_documentation_are_a_subscriber(origin: Origin, tmp
     the middle the one that was not finished comes again."""
     live = Live(tmp_path)
     live.grow(7)
-    code = re.search(r"\n\n((?:    .*\n|\n)+)", feed.follow.__doc__ or "")
+    code = re.search(r"\n\n((?:    .*\n|\n)+)", feed.follow.follow.__doc__ or "")
     assert code
     text = textwrap.dedent(code[1]).replace("https://results.example.org", origin.url)
     text = text.replace('project="demo"', 'project="p"').replace("demo.cursor", str(tmp_path / "demo.cursor"))
@@ -153,7 +153,7 @@ def test_entries_come_once_and_in_order_while_more_are_announced(origin: Origin,
 def test_cut_connections_cost_no_entry(origin: Origin, signer: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Documents that break off are asked for again, whole."""
     write_log(origin.folder, entries(60), signer, page_entries=10)
-    monkeypatch.setattr(feed.follow, "_PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr(feed.follow.follow, "_PATIENCE_SECONDS", 60.0)
     origin.plan.extend([("cut", 700), None, None, ("cut", 10), ("cut", 700), "drop", None])
     assert seqs(origin.url) == list(range(1, 61))
     assert not origin.plan
@@ -673,7 +673,7 @@ def test_an_entry_gives_its_bytes(origin: Origin, tmp_path: Path, monkeypatch: p
     for url in (origin.url, str(tmp_path)):
         (entry,) = follow(url, once=True)
         for most in (8 << 20, 1):
-            monkeypatch.setattr("feed.followed._IN_MEMORY_BYTES", most)
+            monkeypatch.setattr("feed.follow.followed._IN_MEMORY_BYTES", most)
             assert entry.read() == b'{"n": 1}'
             with entry.open() as file:
                 assert file.read() == b'{"n": 1}'
@@ -690,7 +690,7 @@ def _blob(origin: Origin) -> Path:
 def test_bytes_of_another_digest_are_a_breach(
     origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: bytes, most: int
 ) -> None:
-    monkeypatch.setattr("feed.followed._IN_MEMORY_BYTES", most)
+    monkeypatch.setattr("feed.follow.followed._IN_MEMORY_BYTES", most)
     Live(tmp_path).grow(1)
     _blob(origin).write_bytes(body)
     (entry,) = follow(origin.url, once=True)
@@ -779,7 +779,7 @@ def test_async_ends_while_it_waits(origin: Origin, signer: Signer) -> None:
 
 def _until_free(cursor: Path) -> None:
     """The thread of a cancelled follower gives its cursor back a moment later."""
-    from feed.cursor import CursorFile
+    from feed.follow.cursor import CursorFile
 
     for _ in range(500):
         with contextlib.suppress(Refused), CursorFile(cursor):
@@ -923,10 +923,10 @@ def test_interrupting_it_is_the_normal_end(origin: Origin, signer: Signer) -> No
 def test_following_loads_no_server_and_no_database() -> None:
     """Whoever only follows need not wait for them, nor have them."""
     heavy = "{'duckdb', 'pyarrow', 'litestar', 'uvicorn', 'obstore', 'dramatiq', 'boto3', 'botocore'}"
-    code = f"import sys, feed.follow, feed.follow_cli, feed.follow_exec; print({heavy} & set(sys.modules))"
+    code = f"import sys, feed.follow.follow, feed.follow.cli, feed.follow.execute; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
-    code = "import sys, feed.follow_cli; print({'httpx', 'lxml', 'feedgen', 'rich'} & set(sys.modules))"
+    code = "import sys, feed.follow.cli; print({'httpx', 'lxml', 'feedgen', 'rich'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 

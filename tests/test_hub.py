@@ -12,17 +12,19 @@ from typing import Any
 import httpx
 import pytest
 
-from feed import hub_content, hub_delivery, hub_intent
 from feed.atom import parse_document
 from feed.chain import chained_all
-from feed.hub_content import content_after
-from feed.hub_delivery import Deliveries
-from feed.hub_intent import Intents
-from feed.hub_requests import Wanted
-from feed.hub_role import growing_logs
-from feed.ping import Pings
+from feed.hub import content as hub_content
+from feed.hub import delivery as hub_delivery
+from feed.hub import intent as hub_intent
+from feed.hub.content import content_after
+from feed.hub.delivery import Deliveries
+from feed.hub.intent import Intents
+from feed.hub.ping import Pings
+from feed.hub.requests import Wanted
+from feed.hub.role import growing_logs
+from feed.hub.subscriptions import FIRST_PAUSE_SECONDS, Subscriptions
 from feed.signing import check_signature
-from feed.subscriptions import FIRST_PAUSE_SECONDS, Subscriptions
 from infra.fetch import Fetcher
 from infra.folder import FolderBucket
 from infra.lease import Lease

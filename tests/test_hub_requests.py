@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feed.hub_limits import Allowances, client_of
-from feed.hub_requests import (
+from feed.hub.limits import Allowances, client_of
+from feed.hub.requests import (
     LEASE_SECONDS,
     LONGEST_LEASE_SECONDS,
     MOST_BYTES,
@@ -19,7 +19,7 @@ from feed.hub_requests import (
     intent_url,
     parse_request,
 )
-from feed.subscriptions import (
+from feed.hub.subscriptions import (
     FIRST_PAUSE_SECONDS,
     LONGEST_PAUSE_SECONDS,
     TRIES,
@@ -27,7 +27,7 @@ from feed.subscriptions import (
     not_taken,
     taken,
 )
-from feed.topics import base_url, hubs_of, log_of
+from feed.serve.topics import base_url, hubs_of, log_of
 from infra.local import Caller
 from infra.settings import Settings
 from schemas.errors import Refused

@@ -16,15 +16,15 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from feed.asking import Asker
 from feed.breach import Breach
-from feed.mirror import Mirror, Mirrored, Wish
-from feed.mirror_cli import mirror as mirror_command
-from feed.pace import BURST_SECONDS, Pace, parse_rate
-from feed.remote import from_feed_url
+from feed.mirror.cli import mirror as mirror_command
+from feed.mirror.mirror import Mirror, Mirrored, Wish
+from feed.mirror.pace import BURST_SECONDS, Pace, parse_rate
+from feed.remote.address import from_feed_url
+from feed.remote.asking import Asker
 from feed.signing import Signer
-from feed.verify import Wish as VerifyWish
-from feed.verify import verify
+from feed.verify.verify import Wish as VerifyWish
+from feed.verify.verify import verify
 from feed.withdrawals import noted_withdrawals
 from infra.again import World
 from infra.bucket import Bucket
@@ -588,7 +588,7 @@ def test_following_goes_on_until_the_origin_breaks(origin: SmallPages, place: Pa
             forge(origin.public.bucket, forged, [], signer=origin.signer, authority=origin.signer.authority)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("feed.mirror_cli._Ending.sleep", lambda self, pause: grow_or_break(pause))
+        patch.setattr("feed.mirror.cli._Ending.sleep", lambda self, pause: grow_or_break(pause))
         result = run(origin.data, place, "--follow")
     assert result.exit_code == 1
     assert [line for line in result.stderr.splitlines() if "entries came" in line] == [

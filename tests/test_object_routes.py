@@ -15,8 +15,8 @@ from litestar import Litestar, get
 from litestar.params import FromPath
 from litestar.testing import TestClient
 
-from feed.answer import answer_to
-from feed.http import PIECE_BYTES, object_routes
+from feed.serve.answer import answer_to
+from feed.serve.http import PIECE_BYTES, object_routes
 from infra.bucket import Head
 from infra.compression import LEAST_BYTES
 from infra.folder import FolderBucket

@@ -28,9 +28,9 @@ from click.testing import CliRunner
 from dashboard_api.dashboard import Dashboard
 from feed.announceable import describe_submission
 from feed.announcer import Announcer
+from feed.hub.subscriptions import Subscriptions
 from feed.log import LogReader
 from feed.signing import Signer
-from feed.subscriptions import Subscriptions
 from feed.withdrawals import noted_withdrawals
 from infra.aws import Place, client_options
 from infra.bucket import Buckets

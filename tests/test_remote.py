@@ -1,4 +1,4 @@
-"""Somebody's bucket over HTTP: what `feed.remote` reads, asks again, and refuses."""
+"""Somebody's bucket over HTTP: what `feed.remote.address` reads, asks again, and refuses."""
 
 import gzip
 import hashlib
@@ -13,10 +13,10 @@ import zstandard
 
 from feed.announceable import describe_submission
 from feed.announcer import Announcer
-from feed.asking import Asker, Gone, redirected
 from feed.log import LogReader
 from feed.pages import linked_pages
-from feed.remote import RemoteBucket, from_feed_url
+from feed.remote.address import RemoteBucket, from_feed_url
+from feed.remote.asking import Asker, Gone, redirected
 from feed.signing import Signer
 from infra.again import Busy, World
 from infra.folder import FolderBucket
@@ -233,7 +233,7 @@ def test_a_short_body_is_no_body(origin: Origin, remote: RemoteBucket) -> None:
 def test_an_answer_that_drips_ends(origin: Origin, remote: RemoteBucket, monkeypatch: pytest.MonkeyPatch) -> None:
     """However slowly a server answers, an attempt to read into memory has an end."""
     put(origin, "blobs/ab/x", b"x" * 100)
-    monkeypatch.setattr("feed.remote_bucket._MOST_SECONDS", -1.0)
+    monkeypatch.setattr("feed.remote.bucket._MOST_SECONDS", -1.0)
     with pytest.raises(Unavailable, match="one that drips"):
         remote.read("blobs/ab/x")
 

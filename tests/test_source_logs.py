@@ -11,11 +11,12 @@ import msgspec
 import pytest
 
 from feed.atom import Document
-from ingest import source_look, source_progress
-from ingest.source_feed import parse_feed
-from ingest.source_log import log_id
-from ingest.source_progress import MAX_TRIES
-from ingest.sources import remove_source
+from ingest.source import look as source_look
+from ingest.source import progress as source_progress
+from ingest.source.feed import parse_feed
+from ingest.source.log import log_id
+from ingest.source.progress import MAX_TRIES
+from ingest.source.store import remove_source
 from schemas import keys
 from schemas.records import (
     Checkpoint,

@@ -16,12 +16,13 @@ from click.testing import CliRunner
 from infra.fetch import Fetcher, user_agent
 from infra.hints import Hints
 from infra.settings import Settings
-from ingest import source_look, source_progress
-from ingest.source_feed import parse_feed, read_feed
-from ingest.source_pace import LONGEST_SECONDS, next_look, next_try, update_seconds, wished
-from ingest.source_progress import MAX_TRIES, Progress
-from ingest.source_watch import SourceWatch
-from ingest.sources import name_from, read_source, read_state, remove_source, source_names
+from ingest.source import look as source_look
+from ingest.source import progress as source_progress
+from ingest.source.feed import parse_feed, read_feed
+from ingest.source.pace import LONGEST_SECONDS, next_look, next_try, update_seconds, wished
+from ingest.source.progress import MAX_TRIES, Progress
+from ingest.source.store import name_from, read_source, read_state, remove_source, source_names
+from ingest.source.watch import SourceWatch
 from runfeed import cli
 from schemas import keys
 from schemas.errors import Refused, SwapLost, Unavailable
@@ -372,7 +373,7 @@ def test_feeds_are_read_elsewhere_and_what_they_do_there_is_bounded(tmp_path: Pa
 
 def test_a_feed_that_takes_too_long_to_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pattern of feedparser's needs time without end for this author; the process that reads it has only so much."""
-    monkeypatch.setattr("ingest.source_feed.SECONDS", 1)
+    monkeypatch.setattr("ingest.source.feed.SECONDS", 1)
     slow = f"<author>{'a.' * 200_000}</author>"
     with pytest.raises(Refused, match="that can be read"):
         read_feed(rss(("1", "/1.json"), more=slow * 20), url="http://feeds.example/", content_type="text/xml")
@@ -620,7 +621,7 @@ def test_what_no_request_and_no_record_can_carry_stops_nothing(site: Site, vendo
 
 def test_digests_of_what_was_seen_stay_bounded(site: Site, vendor: Stranger, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the newest document has is kept longest, so nothing of it is fetched again."""
-    monkeypatch.setattr("ingest.source_enclosures.MAX_SEEN", 4)
+    monkeypatch.setattr("ingest.source.enclosures.MAX_SEEN", 4)
     published(vendor, *(measured(number) for number in range(4)))
     link = '<atom:link xmlns:atom="http://www.w3.org/2005/Atom" rel="prev-archive" href="/a.rss"/>'
     items = [(f"id-{number}", f"/{number}.json") for number in range(1, 5)]

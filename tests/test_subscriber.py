@@ -12,8 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from feed.asking import Asker
-from feed.subscriber import LEASE_SECONDS, Listening, Subscriber, hub_of
+from feed.follow.subscriber import LEASE_SECONDS, Listening, Subscriber, hub_of
+from feed.remote.asking import Asker
 from infra.again import World
 from schemas.errors import Refused
 

@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 
 from feed.atom import parse_document
 from feed.breach import Breach
-from feed.proof import Remembered
 from feed.signing import Signer
-from feed.verify import Verified, Wish, verify
-from feed.verify_cli import verify_command
+from feed.verify.cli import verify_command
+from feed.verify.proof import Remembered
+from feed.verify.verify import Verified, Wish, verify
 from infra.folder import FolderBucket
 from schemas import keys
 from schemas.records import Category, Entry

@@ -1,0 +1,1 @@
+"""The own WebSub hub, so that push works out of the box: `role.py` puts it together."""

@@ -1,0 +1,1 @@
+"""The public bucket's objects over HTTP: `http.py` has the handlers."""
