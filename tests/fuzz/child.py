@@ -15,7 +15,7 @@ from random import Random
 
 import atheris
 
-with atheris.instrument_imports(include=["processor", "schemas"]):
+with atheris.instrument_imports(include=["feed", "ingest", "processor", "schemas"]):
     from tests.fuzz import seeds
     from tests.fuzz.finds import Finds, kind_of, minimised
     from tests.fuzz.material import Material

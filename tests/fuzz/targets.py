@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from random import Random
 from types import ModuleType
 
+from feed import atom, index
+from feed.hub import requests as hub_requests
+from ingest.source import feed as source_feed
 from processor import slices, validation
 from processor.formats import wptreport
 from processor.formats.registry import FORMATS
 from processor.reading import archive, decode, instants, mended, shape, withheld
-from schemas import own_schema
+from schemas import own_schema, records
 from schemas.keys import OWN_SCHEMA
 from tests.any_bytes import assert_tables_or_named_problems, assert_the_same_again
-from tests.fuzz import planted, seeds
+from tests.fuzz import logs, planted, seeds
 from tests.fuzz.cuts import check_joined, check_slices, slice_seeds
 from tests.fuzz.material import Material
 from tests.fuzz.mutation import Mutate, changed, changed_behind
@@ -60,6 +63,10 @@ TARGETS: dict[str, Target] = {
     "archive": Target(check_archive, archive_seeds, modules=(archive,)),
     "slices": Target(check_slices, slice_seeds, modules=(slices,), changed=changed_behind),
     "joined": Target(check_joined, slice_seeds, modules=(slices, wptreport), changed=changed_behind),
+    "log-document": Target(logs.check_document, logs.document_seeds, modules=(atom,)),
+    "log-index": Target(logs.check_index, logs.index_seeds, modules=(index, records)),
+    "hub-form": Target(logs.check_form, logs.form_seeds, modules=(hub_requests,)),
+    "source-feed": Target(logs.check_source, logs.source_seeds, modules=(source_feed,)),
 }
 """By name: a format's id, or what else is read."""
 
