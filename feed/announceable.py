@@ -22,7 +22,7 @@ from schemas.records import Category, Entry, Outcome, Submission, SubmissionOutc
 
 Record = TypeVar("Record", Submission, Outcome, Withdrawal)
 
-MAX_TOMBSTONES = 1000
+MAX_TOMBSTONES = 100
 """Withdrawn submissions that an entry names; the withdrawal's record names all."""
 
 _VERDICTS = ("accepted", "rejected", "quarantined", "withdrawn")

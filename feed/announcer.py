@@ -25,7 +25,7 @@ from feed.atom import NO_LINKS, Document, Links, carriable, render_document
 from feed.chain import START, chained_all
 from feed.choice import Choice, by_lane, entries_to_page, turns
 from feed.index import extend_index
-from feed.log import HeadState, LogReader
+from feed.log import MAX_PAGE_ENTRIES, HeadState, LogReader
 from feed.signing import Signer
 from feed.sweep import unlinked_pages
 from infra.bucket import Buckets
@@ -195,7 +195,7 @@ class Announcer:
         _, sha256 = self._reader.page_and_digest(document.previous)
         chain, seq = START, 0
         while seq < head.first_seq - 1:
-            some = self._reader.entries_after(seq, head.first_seq - 1 - seq)
+            some = self._reader.entries_after(seq, min(MAX_PAGE_ENTRIES, head.first_seq - 1 - seq))
             chain, seq = chained_all(chain, some), some[-1].seq
         return replace(document, previous_sha256=sha256, chain=chain)
 

@@ -22,6 +22,7 @@ import msgspec
 from feedgen.feed import FeedGenerator
 from lxml import etree
 
+from infra.bucket import is_key
 from schemas import keys
 from schemas.errors import Refused
 from schemas.records import Category, Checkpoint, Encoding, Entry
@@ -41,6 +42,12 @@ _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _FEED_ID = re.compile(_URN + "(?:([0-9a-f]{32}):)?([a-z0-9-]+)")
 _HEX = {count: re.compile(f"[0-9a-f]{{{count}}}") for count in (64, 128)}
 _NUMBER = re.compile(r"[0-9]{1,18}")
+_TEXTS = frozenset(
+    (
+        *(_ATOM + name for name in ("id", "title", "content", "published", "updated")),
+        *(_RF + name for name in ("seq", "batch", "sha256", "project", "encoding", "withdraws", "withdrawn")),
+    )
+)
 _ENCODINGS = ("identity", "gzip", "zstd")
 _SUBTITLES = {
     keys.SUBMISSIONS_LOG: "Every result file that was submitted here, in order, each once.",
@@ -223,7 +230,9 @@ class _FeedElements:
         if self.checkpoint:
             etree.SubElement(feed, _RF + "checkpoint", _checkpoint_attributes(self.checkpoint))
         for ref, entry in self.tombstones:
-            tombstone = etree.SubElement(feed, _TOMBSTONE + "deleted-entry", ref=ref, when=entry.published.isoformat())
+            tombstone = etree.SubElement(
+                feed, _TOMBSTONE + "deleted-entry", ref=ref, when=entry.updated.astimezone(UTC).isoformat()
+            )
             etree.SubElement(tombstone, _TOMBSTONE + "comment").text = entry.summary
         return feed
 
@@ -258,7 +267,9 @@ def parse_document(body: bytes) -> Document:
 
     Raises Refused for what is no document of a log. Whether `seq` is dense is the caller's question.
     """
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False, remove_pis=True)
+    parser = etree.XMLParser(
+        resolve_entities=False, no_network=True, huge_tree=False, remove_pis=True, remove_comments=True
+    )
     try:
         root = etree.fromstring(body, parser)
     except etree.XMLSyntaxError as error:
@@ -318,18 +329,29 @@ def _entry(feed_id: str, element: Any) -> Entry:
     texts: dict[str, str] = {}
     enclosure = None
     categories = []
+    ambiguous = ""
     for child in element.iterchildren(tag=etree.Element):
-        texts[child.tag] = child.text or ""
-        if child.tag == _ATOM + "link" and child.get("rel") == "enclosure":
+        if child.tag in _TEXTS:
+            if child.tag in texts or len(child):
+                ambiguous = child.tag
+            texts[child.tag] = child.text or ""
+        elif child.tag == _ATOM + "link" and child.get("rel") == "enclosure":
+            if enclosure is not None:
+                ambiguous = child.tag
             enclosure = child
         elif child.tag == _ATOM + "category" and child.get("scheme", "").startswith(_URN):
             categories.append(Category(scheme=child.get("scheme").removeprefix(_URN), term=child.get("term", "")))
     where = f"feed entry {texts.get(_RF + 'seq', '?')[:20]}"
+    if ambiguous:  # others might read the other one, and none would notice
+        raise Refused(f"{where} /{etree.QName(ambiguous).localname}", "one, of nothing but text", "more")
     id = texts.get(_ATOM + "id", "")
     if not id.startswith(f"{feed_id}:"):
         raise Refused(f"{where} /id", f"{feed_id}:<id>", repr(id[:80]))
     if enclosure is None or not enclosure.get("href", "").startswith(_TO_ROOT):
         raise Refused(f"{where} /link[@rel='enclosure']", f"a link whose href starts with {_TO_ROOT}", "none")
+    key = enclosure.get("href").removeprefix(_TO_ROOT)
+    if not is_key(key):
+        raise Refused(f"{where} /link[@rel='enclosure']", "an object of the bucket", repr(key[:80]))
     encoding = texts.get(_RF + "encoding", "identity")
     if encoding not in _ENCODINGS:
         raise Refused(f"{where} /rf:encoding", " or ".join(_ENCODINGS), repr(encoding[:80]))
@@ -338,7 +360,7 @@ def _entry(feed_id: str, element: Any) -> Entry:
         batch=_number(f"{where} /rf:batch", texts.get(_RF + "batch")),
         id=id.removeprefix(f"{feed_id}:"),
         title=texts.get(_ATOM + "title", ""),
-        key=enclosure.get("href").removeprefix(_TO_ROOT),
+        key=key,
         sha256=keys.checked_sha256(texts.get(_RF + "sha256", ""), f"{where} /rf:sha256"),
         size_bytes=_number(f"{where} /link/@length", enclosure.get("length")),
         media_type=enclosure.get("type", ""),
@@ -364,8 +386,8 @@ def _number(where: str, text: str | None) -> int:
 def _time(where: str, text: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
-    except ValueError as error:
+        if time.tzinfo is None:
+            raise Refused(where, "a time with its zone", repr(text[:80]))
+        return time.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise Refused(where, "a time (RFC 3339)", repr(text[:80])) from error
-    if time.tzinfo is None:
-        raise Refused(where, "a time with its zone", repr(text[:80]))
-    return time.astimezone(UTC)

@@ -163,7 +163,7 @@ def test_a_killed_follower_goes_on_with_what_it_had_not_finished(
     origin: Origin, signer: Signer, tmp_path: Path
 ) -> None:
     """kill -9 at any moment: no entry is missing, and of each life only the last may come again."""
-    write_log(origin.folder, entries(1000), signer, page_entries=100)
+    write_log(origin.folder, entries(6000), signer, page_entries=500)
     chance = random.Random(3)
     lives = []
     for life in range(6):
@@ -188,7 +188,7 @@ def test_a_killed_follower_goes_on_with_what_it_had_not_finished(
             assert life[0] in (reached, reached + 1)
             assert life == list(range(life[0], life[0] + len(life)))
             reached = life[-1]
-    assert reached == 1000
+    assert reached == 6000
     assert sum(bool(life) for life in lives) > 2
 
 

@@ -209,7 +209,8 @@ def test_each_role_does_its_work_with_the_rights_of_its_policy(store: Store, tmp
     while purge.step():
         pass
     assert noted_withdrawals(operator.private) == {}
-    assert [one.verdict for one in outcome_of(operator.public, 1, 1).submissions] == ["withdrawn", "accepted"]
+    verdicts = {one.verdict for one in outcome_of(operator.public, 1, 1).submissions}
+    assert verdicts == {"withdrawn", "accepted"}
     for bucket, key in (
         (operator.public, keys.blob(withdrawn)),
         (operator.private, keys.swept_blob(withdrawn)),

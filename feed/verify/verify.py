@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from feed.atom import Document, feed_id
 from feed.breach import Breach
 from feed.log import LogReader
-from feed.verify.once import Announced
 from feed.verify import holdings
 from feed.verify.examine import LOOKS_AGAIN, Depth, Examiner, Findings
+from feed.verify.once import Announced
 from feed.verify.proof import Proof, Remembered, check_checkpoint, check_remembered, read_head, remembered_of
 from feed.verify.walk import ENTRIES_AHEAD, Stage, check_index, each_ahead, walk
 from infra.bucket import Bucket

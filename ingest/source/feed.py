@@ -84,7 +84,16 @@ def _unreadable(url: str, found: str) -> Refused:
 
 
 def parse_feed(body: bytes, *, url: str, content_type: str) -> Feed:
-    """The same in this process: pure, but not bounded."""
+    """The same in this process: pure, but not bounded. What the reader stumbles over is a problem of the feed."""
+    try:
+        return _parsed(body, url=url, content_type=content_type)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - of some documents feedparser raises whatever its own slips come to
+        return Feed(problem=f"one that its reader stumbles over ({type(error).__name__})")
+
+
+def _parsed(body: bytes, *, url: str, content_type: str) -> Feed:
     import feedparser  # here, so that only the process that reads feeds loads it
 
     # Bytes in a file are never taken for an address or a path.

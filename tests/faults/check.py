@@ -15,6 +15,7 @@ import msgspec
 import pyarrow.parquet as pq
 
 from feed.log import LogReader
+from feed.verify.verify import Wish, verify
 from infra.bucket import Bucket
 from schemas import keys
 from schemas.records import Entry, Outcome, SubmissionOutcome
@@ -30,6 +31,10 @@ PRIVATE_FOLDERS = (
     "uploads",
     "runners",
     "inbox-refused",
+    "keys",
+    "withdrawing",
+    "sources",
+    "hub",
 )
 CLOCK_AND_ORDER = {"seq", "batch", "place", "received", "announced", "finished", "duplicate_of"}
 """Columns that say when something happened or in which order things came, which no two runs have in common."""
@@ -140,6 +145,15 @@ def private_in_public(public: Bucket, secrets: list[str]) -> list[str]:
     return [*_sentences("is private and in the public bucket", found), *_sentences("holds a secret", told)]
 
 
+def unproved(public: Bucket) -> list[str]:
+    """In what the logs are not what a stranger's `runfeed verify` expects, each byte read."""
+    return [
+        str(breach)
+        for log in (keys.SUBMISSIONS_LOG, keys.outcomes_log(1))
+        for breach in verify(public, log, Wish(every=True)).breaches
+    ]
+
+
 # --- one run against another ---
 
 
@@ -197,6 +211,7 @@ def different_files(files: list[Path], reference: Path) -> list[str]:
     for other in files[1:]:
         found += [f"{name}: {files[0]} and {other} differ" for name in _differing(first, _tables(other, set()))]
     left_out = CLOCK_AND_ORDER | {
+        "authorities",
         "cursors",
         "meta",
         "repeated_tests",

@@ -94,6 +94,7 @@ def run(folder: Path, *, submissions: int, faults: int, seed: int, say: Say = pr
             ),
             *check.private_in_public(buckets.public, [token, *topology.secrets]),
             *(f"{one.rule}: {one}" for one in doctor.breaches(buckets, datetime.now(UTC), deep=True, settled=True)),
+            *check.unproved(buckets.public),
             *check.different_answers([dashboard.url for dashboard in dashboards]),
         ]
         lap("read")
