@@ -556,3 +556,14 @@ def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
             tracemalloc.stop()
         assert (found.breaches, found.entries) == ([], count)
     assert peaks[1] < 1.3 * peaks[0], peaks
+
+
+def test_a_new_key_is_a_breach_until_one_is_told_of_it(chain: SmallPages) -> None:
+    """As OPERATING.md says of a key that was lost or stolen."""
+    old = chain.signer.public_key
+    chain.private.bucket.delete(keys.SIGNING_KEY)
+    chain.signer = Signer.of(chain.private.bucket)
+    chain.grow(2, start=100)
+    breach = first_breach(chain)
+    assert (old[:32] in breach.expected, chain.signer.public_key[:32] in breach.found) == (True, True)
+    assert verified(chain, key=chain.signer.public_key).breaches == []
