@@ -91,13 +91,15 @@ def delivery_lines(delivery: Delivery, page: str) -> Iterator[str]:
 
 
 def status_lines(status: SubmissionStatus) -> Iterator[str]:
-    """Where a submission stands: its state and every problem that is known."""
+    """Where a submission stands: its state, why it was withdrawn, and every problem that is known."""
     counts = [
         f"{number:,} {noun}{'' if number == 1 else 's'}"
         for number, noun in ((len(status.runs), "run"), (status.measurements, "measurement"), (status.tests, "test"))
         if number
     ]
     yield f"{status.state}{': ' if counts else ''}{', '.join(counts)}"
+    if status.reason:
+        yield f"{_INDENT}{plain(status.reason)}"
     for problem in status.problems:
         yield f"{_INDENT}{plain(problem)}{' (kept)' if problem.effect == 'kept' else ''}"
     if (more := status.problems_total - len(status.problems)) > 0:

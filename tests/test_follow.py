@@ -912,11 +912,21 @@ def test_head_ends_it_quietly(origin: Origin, signer: Signer) -> None:
 def test_interrupting_it_is_the_normal_end(origin: Origin, signer: Signer) -> None:
     write_log(origin.folder, entries(1), signer)
     command = [RUNFEED, "follow", origin.url]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().split()[0] == "1"
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+    ours = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a job in the background inherits that it is ignored
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, ours)
+    with process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().split()[0] == "1"
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert (process.returncode, said) == (0, "")
 
 
