@@ -86,8 +86,9 @@ _OUTCOMES = pa.schema(
 )
 
 _REVISIONS = """
-SELECT DISTINCT seq, revision FROM outcomes
-WHERE seq BETWEEN $first AND $last AND seq IN (SELECT unnest($seqs::BIGINT[]))
+SELECT b.first, max(o.revision)
+FROM (SELECT unnest($firsts::BIGINT[]) AS first, unnest($lasts::BIGINT[]) AS last) b
+JOIN outcomes o ON o.seq BETWEEN b.first AND b.last WHERE o.seq BETWEEN $first AND $last GROUP BY b.first
 """
 _INSERT_RUNS = """
 INSERT INTO runs BY NAME
@@ -251,8 +252,10 @@ class Loader:
         """`paths` are the local files of their parts, `entries` what was announced beside them."""
         writer = self._database.writer
         firsts = [outcome.first for outcome in outcomes] + [one.first for one in gone]
-        span = {"first": min(firsts, default=0), "last": max(firsts, default=-1)}
-        loaded = dict(writer.execute(_REVISIONS, span | {"seqs": firsts}).fetchall())
+        lasts = [outcome.last for outcome in outcomes] + [one.first for one in gone]
+        span = {"first": min(firsts, default=0), "last": max(lasts, default=-1)}
+        # By any of a batch: its first entry may be a withdrawal, which has no outcome.
+        loaded = dict(writer.execute(_REVISIONS, span | {"firsts": firsts, "lasts": lasts}).fetchall())
         newest: dict[int, Outcome] = {}  # revisions may be announced in any order; an older one changes nothing
         for outcome in sorted(outcomes, key=lambda outcome: outcome.revision):
             if outcome.revision > loaded.get(outcome.first, -1):

@@ -81,8 +81,8 @@ def take_away(
     shown = [seq for (seq,) in writer.execute(_SHOWN, {"seqs": [seq for seq, _ in found]}).fetchall()]
     for seq in shown:
         derived.take_away(writer, taken, seq, seq)
-        for table in TABLES:
-            writer.execute(f"DELETE FROM {table} WHERE seq = ?", [seq])
+    for table in TABLES if shown else ():
+        writer.execute(f"DELETE FROM {table} WHERE seq IN (SELECT unnest(?::BIGINT[]))", [shown])
     writer.execute(_EMPTY_OUTCOMES, {"seqs": shown})
     if shown:
         writer.execute(_FORGET_PARTS, {"first": shown[0], "last": shown[-1]})

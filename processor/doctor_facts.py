@@ -4,6 +4,7 @@ Memory stays bounded however much there is. Others may be writing meanwhile, so 
 before logs. What a log or a marker names that was not there at first is looked for again.
 """
 
+import bisect
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Set
@@ -26,7 +27,6 @@ from processor.doctor_records import Facts, leaks, marker_facts, page_facts, rec
 from processor.lake import current_lake
 from schemas import keys
 from schemas.records import Grant
-from schemas.tables import TABLES
 
 Progress = Callable[[str, int], None]
 """Called with what is being looked at, and how many of these have been."""
@@ -201,16 +201,13 @@ class _Gathering:
         return []
 
     def _unnamed_files(self) -> Iterator[str]:
-        """Parts of batches with something withdrawn that their outcome does not name, and merged files that no catalog
-        names."""
+        """Parts over something withdrawn that no newest outcome names, and merged files that no catalog names."""
         named = frozenset(self._selected(_NAMED_FILES))
-        for batch in self._selected(_WITHDRAWN_BATCHES):
-            version, first, last = map(int, batch.split())
-            for table in TABLES:
-                found = self._public.list(keys.parts_prefix(version, table, first, last))
-                yield from (key for key in found if key not in named)
+        seqs = sorted(map(int, self._selected(_WITHDRAWN_SEQS)))
         for key in self._public.list("lake/"):
-            if keys.parse_merged(key) and key not in named:
+            part = keys.parse_part(key)
+            covers = part is not None and bisect.bisect_left(seqs, part.first) < bisect.bisect_right(seqs, part.last)
+            if (covers or keys.parse_merged(key)) and key not in named:
                 yield key
 
     def _rows_left_over(self, key: str, seqs: frozenset[int]) -> Facts:
@@ -327,10 +324,6 @@ SELECT DISTINCT id || ' ' || sha256 FROM (SELECT id, sha256 FROM submissions UNI
 """
 _WITHDRAWN_SEQS = """
 SELECT DISTINCT seq::VARCHAR FROM entries JOIN withdrawals USING (sha256) WHERE log = 'submissions' AND withdraws = ''
-"""
-_WITHDRAWN_BATCHES = f"""
-SELECT DISTINCT concat_ws(' ', version, first, last) FROM outcomes o
-JOIN ({_WITHDRAWN_SEQS}) AS w(seq) ON w.seq::BIGINT BETWEEN o.first AND o.last
 """
 _NAMED_FILES = f"""
 SELECT p.key FROM parts p JOIN ({_WITHDRAWN_SEQS}) AS w(seq) ON w.seq::BIGINT BETWEEN p.first AND p.last

@@ -25,6 +25,7 @@ from processor.lake import current_lake, versions_there
 from processor.purge_lake import LakePurge
 from processor.withdrawn import Withdrawn, WithdrawnEntries
 from schemas import keys
+from schemas.errors import Unavailable
 from schemas.records import Grant, Withdrawal
 
 LOOK_AGAIN_EVERY = timedelta(hours=1)
@@ -65,11 +66,18 @@ class Purge:
             return 0
         count = sum(self._remove_received(one) for one in found)
         waiting: set[str] = set()
+        failed: FileNotFoundError | None = None
         serving, _ = current_lake(public)
         for version in sorted({serving, *versions_there(public)}):
-            done, unfinished = self._lake(version).look(found, serving=serving)
+            try:
+                done, unfinished = self._lake(version).look(found, serving=serving)
+            except FileNotFoundError as error:  # a damaged version keeps nobody from removing it from the others
+                failed = error
+                continue
             count += done
             waiting |= unfinished
+        if failed:
+            raise Unavailable(f"{failed}: named by the newest outcome of its batch, but not there") from failed
         if count:
             _log.info("removing what is withdrawn", blobs=len(found), objects=count)
             return count

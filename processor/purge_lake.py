@@ -103,8 +103,9 @@ class LakePurge:
         by_first: dict[int, Outcome] = {}
         unprocessed: list[int] = []
         firsts: list[int] | None = None
+        covered = 0  # batches do not overlap
         for one in sorted((one for withdrawn in found for one in withdrawn.submissions), key=lambda one: one.seq):
-            if any(outcome.first <= one.seq <= outcome.last for outcome in by_first.values()):
+            if one.seq <= covered:
                 continue
             outcome = outcome_of(self._public, self._lake_version, one.batch)
             if outcome is None or outcome.last < one.seq:  # a rebuilt version has batches of several commits
@@ -113,6 +114,7 @@ class LakePurge:
                 outcome = outcome_of(self._public, self._lake_version, firsts[at]) if at >= 0 else None
             if outcome and outcome.last >= one.seq:
                 by_first[outcome.first] = outcome
+                covered = outcome.last
             else:
                 unprocessed.append(one.seq)
         return list(by_first.values()), unprocessed
@@ -174,7 +176,7 @@ class LakePurge:
         parts = [
             key
             for table in TABLES
-            for key in self._public.list(keys.parts_prefix(self._lake_version, table, newest.first, newest.last))
+            for key in self._public.list(keys.parts_prefix(self._lake_version, table, newest.first))
             if key not in named and self._holds(key, seqs)
         ]
         self._public.delete(*parts)

@@ -57,7 +57,7 @@ class WithdrawnEntries:
             for entry in entries:
                 if of_blob := self._known.get(entry.withdraws):
                     of_blob.seq = entry.seq
-                elif of_blob := self._known.get(entry.sha256):
+                elif not entry.withdraws and (of_blob := self._known.get(entry.sha256)):
                     of_blob.submissions.append(Announced(entry.seq, entry.batch, entry.id))
             self._through = entries[-1].seq
         found = ((one, self._known[one.sha256]) for one in withdrawals)

@@ -354,12 +354,12 @@ def parse_marker(key: str) -> Marker | None:
 
 
 def part(lake_version: int, table: str, first: int, last: int, digest16: str) -> str:
-    return f"{parts_prefix(lake_version, table, first, last)}{digest16}.parquet"
+    return f"{parts_prefix(lake_version, table, first)}{padded(last)}-{digest16}.parquet"
 
 
-def parts_prefix(lake_version: int, table: str, first: int, last: int) -> str:
-    """Of all parts that a batch may have of `table`."""
-    return f"lake/v{lake_version}/{table}/{padded(first)}-{padded(last)}-"
+def parts_prefix(lake_version: int, table: str, first: int) -> str:
+    """Of all parts of `table` that a batch may have, also those of attempts that would have ended elsewhere."""
+    return f"lake/v{lake_version}/{table}/{padded(first)}-"
 
 
 @dataclass(frozen=True)

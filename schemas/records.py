@@ -463,6 +463,8 @@ class Source(Record, frozen=True, kw_only=True):
     """Between two looks; None: as the settings have it."""
     max_bytes: int | None = None
     """Of one enclosure; None: as the settings and the project have it."""
+    key: str = ""
+    """Of a Runfeed log: the public key that signs it; empty: the one that it was made with."""
     created: datetime
     schema_version: int = SCHEMA_VERSION
 

@@ -912,9 +912,7 @@ def test_head_ends_it_quietly(origin: Origin, signer: Signer) -> None:
 def test_interrupting_it_is_the_normal_end(origin: Origin, signer: Signer) -> None:
     write_log(origin.folder, entries(1), signer)
     command = [RUNFEED, "follow", origin.url]
-    ours = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # a job in the background inherits that it is ignored
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # which jobs in the background inherit as ignored
     try:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     finally:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from feed.screen import printable
-from schemas.errors import Refused, RunfeedError
+from schemas.errors import Refused, RunfeedError, Unavailable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -119,7 +119,7 @@ def follow(
         with closing(entries), screen.lasting(entries_shown=not arguments):
             for entry in entries:
                 if arguments:
-                    _execute(entry, arguments, screen, keep_going=keep_going)
+                    _execute(entry, arguments, screen, keep_going=keep_going, once=once)
                 else:
                     screen.show(entry.to_json().decode() if as_json else line_of(entry))
     except KeyboardInterrupt:
@@ -157,21 +157,35 @@ def plain(text: object) -> str:
     return printable(str(text)[:_LONGEST])
 
 
-def _execute(entry: "Followed", arguments: Sequence[str], screen: "_Screen", *, keep_going: bool) -> None:
-    """Run the program; an entry whose bytes are withdrawn by now has nothing to be run for."""
+def _execute(entry: "Followed", arguments: Sequence[str], screen: "_Screen", *, keep_going: bool, once: bool) -> None:
+    """Run the program; an entry whose bytes are withdrawn by now has nothing to be run for. A server that cannot give
+    them now is asked again for ever, as it is for what is new."""
     import time
+    from itertools import count
 
     from feed.follow.execute import Failed, run_for
     from feed.follow.follow import Withdrawn
+    from feed.follow.waiting import failed_seconds
+    from infra.again import Busy
 
-    try:
-        run_for(entry, arguments, os.environ, sleep=time.sleep, on_note=screen.note)
-    except Withdrawn as error:
-        screen.note(str(error))
-    except Failed as error:
-        if not keep_going:
-            raise
-        screen.note(str(error))
+    for failures in count(1):
+        try:
+            run_for(entry, arguments, os.environ, sleep=time.sleep, on_note=screen.note)
+        except Withdrawn as error:
+            screen.note(str(error))
+        except Failed as error:
+            if not keep_going:
+                raise
+            screen.note(str(error))
+        except Unavailable as error:
+            if once:
+                raise
+            asked = error.retry_after_seconds if isinstance(error, Busy) else None
+            pause = failed_seconds(failures, asked, 1.0)
+            screen.note(f"entry {entry.seq}: {error}; again in {pause:.1f} s")
+            time.sleep(pause)
+            continue
+        return
 
 
 class _Screen:

@@ -122,10 +122,10 @@ class Followed:
             except FileNotFoundError as error:
                 if withdrawal := read_withdrawal(self._bucket, self.sha256):
                     raise Withdrawn(f"entry {self.seq} is withdrawn: {withdrawal.reason}") from error
-                if pause is None and self.kind == "outcome":
-                    raise Withdrawn(f"entry {self.seq} is gone, as when a later revision replaces it") from error
                 if pause is None:
                     self._check_there()
+                    if self.kind == "outcome":
+                        raise Withdrawn(f"entry {self.seq} is gone, as when a later revision replaces it") from error
                     raise self._breach("the object, or the withdrawal of its blob", "neither") from error
                 self._sleep(pause)
         raise AssertionError  # the last look returns or raises

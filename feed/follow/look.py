@@ -125,7 +125,7 @@ class Following:
         body, head = found
         self._check_identity(head)
         self.last_seq = head.last_seq
-        yield from self._handed_over(self._confirmed(head, body, links=links), head.document)
+        yield from self._handed_over(self._confirmed(head, body, links=links, since=self.cursor.seq + 1), head.document)
         self._etag = head.etag or ""
 
     def _new_head(self, *, fresh: bool) -> tuple[bytes, HeadState] | None:
@@ -161,9 +161,10 @@ class Following:
         if head.last_seq < remembered:
             raise Breach(f"log {self.log}", f"entries 1 to {remembered}, as before", f"only 1 to {head.last_seq}")
 
-    def _confirmed(self, head: HeadState, body: bytes, *, links: bool) -> Iterator[Stage]:
-        """Documents from the one that holds the next entry on, each once what is behind it has confirmed it."""
-        begins, stages = walk(self.bucket, body, head.document, self.cursor.seq + 1, self._pool, without_index=links)
+    def _confirmed(self, head: HeadState, body: bytes, *, links: bool, since: int) -> Iterator[Stage]:
+        """Documents from the one that holds entry `since` on, each once what is behind it has confirmed it. From the
+        first on, if that one does not say its chain: one of an earlier release, or of who has something to hide."""
+        begins, stages = walk(self.bucket, body, head.document, since, self._pool, without_index=links)
         if not head.entries:
             return
         if begins > self.cursor.seq + 1:
@@ -174,6 +175,9 @@ class Following:
         waiting = None
         for stage in stages(proof):
             _raise_first(stage.breaches)
+            if begins > 1 and head.document.chain and not stage.proof.chain:
+                yield from self._confirmed(head, body, links=links, since=1)
+                return
             if stage.document is head.document:
                 _raise_first(check_checkpoint(stage.proof, head.document, self._key or self.cursor.key)[0])
             if waiting:
@@ -190,8 +194,9 @@ class Following:
             remembered[self.cursor.seq] = self.cursor.chain
         key = head.checkpoint.key if head.checkpoint else key
         at = msgspec.structs.replace(self.cursor, feed=feed_id(self.log, head.authority), key=key)
+        before = ""
         for stage in stages:
-            entries = list(self._chained(stage, at))
+            entries, before = list(self._chained(stage, at, before)), stage.proof.chain
             for entry, chain in entries:
                 if chain and (expected := remembered.get(entry.seq, chain)) != chain:
                     where = f"log {self.log}, entries 1 to {entry.seq}"
@@ -205,12 +210,13 @@ class Following:
                     yield Step(entry, at)
         self.cursor = at
 
-    def _chained(self, stage: Stage, at: Cursor) -> Iterator[tuple[Entry, str]]:
-        """Each entry of the document with the chain after it; "" where nobody has said what it was before."""
+    def _chained(self, stage: Stage, at: Cursor, before: str) -> Iterator[tuple[Entry, str]]:
+        """Each entry of the document with the chain after it; "" where nobody has said what it was before. `before` is
+        the chain behind the document before this one, "" for the first."""
         entries = stage.document.entries if stage.document else ()
-        chain = stage.document.chain if stage.document else ""
-        if entries and not chain and entries[0].seq == at.seq + 1:
-            chain = at.chain
+        chain = (stage.document.chain if stage.document else "") or before
+        if entries and not chain:
+            chain = START if entries[0].seq == 1 else at.chain if entries[0].seq == at.seq + 1 else ""
         for entry in entries:
             chain = chained(chain, entry) if chain else ""
             yield entry, chain

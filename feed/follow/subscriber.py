@@ -27,6 +27,7 @@ LEASE_SECONDS = 3600
 _RENEW_AT = 0.8
 _PATIENCE_SECONDS = 60.0
 """Until a request that nobody came to verify is made again; doubled each time, up to an hour."""
+_SHORTEST_SECONDS = 60.0  # of a lease, whatever the hub says: it is not renewed in a tight loop
 _END_SECONDS = 2.0
 _MOST_BYTES = 16 << 20
 _LINK = re.compile(r'<([^<>]{1,2000})>\s*;\s*rel\s*=\s*"?([a-z ]+)"?', re.IGNORECASE)
@@ -150,7 +151,7 @@ class Subscriber:
                 return None
             self._wants, self._failures = "", 0
             lease = one.get("hub.lease_seconds", "")
-            seconds = min(float(lease), 1e9) if lease.isdecimal() else float(LEASE_SECONDS)
+            seconds = min(max(float(lease), _SHORTEST_SECONDS), 1e9) if lease.isdecimal() else float(LEASE_SECONDS)
             new = now >= self._expires
             self._expires = now + seconds if mode == "subscribe" else 0.0
             self._due = now + seconds * _RENEW_AT
@@ -222,7 +223,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Content-Type", "text/plain")
+        if status != 204:  # which has no content, and says no length (RFC 9110, 8.6)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Type", "text/plain")
         self.end_headers()
         self.wfile.write(body)

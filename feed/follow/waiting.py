@@ -59,9 +59,8 @@ def level_seconds(poll_seconds: float, headers: Mapping[str, str], *, pushed: bo
     sooner. `chance` in [0, 1) scatters followers, so that they do not all come at once."""
     match = _MAX_AGE.search(headers.get("cache-control", ""))
     kept = float(match[1]) if match else 0.0
-    return max(poll_seconds * (PUSHED_POLL_FACTOR if pushed else 1), min(kept, _LONGEST_ASKED_SECONDS)) * (
-        0.9 + 0.2 * chance
-    )
+    usual = poll_seconds * (PUSHED_POLL_FACTOR if pushed else 1) * (0.9 + 0.2 * chance)
+    return max(usual, min(kept, _LONGEST_ASKED_SECONDS))
 
 
 def failed_seconds(failures: int, asked: float | None, chance: float) -> float:

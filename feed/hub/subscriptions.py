@@ -21,7 +21,7 @@ FIRST_PAUSE_SECONDS = 5
 LONGEST_PAUSE_SECONDS = 3600
 
 TRIES = 12
-"""Of the same content, about six hours; then only new content is tried, together with what was missed."""
+"""Of the same content, about two and a half hours; then only new content is tried, together with what was missed."""
 
 _ATTEMPTS = 8
 _log = structlog.get_logger()

@@ -24,7 +24,7 @@ from feed.screen import Screen, amount, printable
 from feed.verify.cli import address_of
 from feed.verify.remembered import memory_file
 from feed.withdrawals import note_withdrawal
-from infra.again import World
+from infra.again import Busy, World
 from infra.bucket import Bucket
 from infra.clock import now
 from schemas import keys
@@ -90,6 +90,7 @@ def mirror(
       0  the mirror holds all entries
       1  the origin broke a promise, or is not the one that is mirrored
       2  it could not be finished now; run it again
+      130  stopped by Ctrl-C, as --follow always is; run it again
     """
     if key and not re.fullmatch("[0-9a-f]{64}", key):
         raise click.UsageError("--key: expected 64 lower-case hexadecimal digits")
@@ -162,7 +163,8 @@ def _next_step(mirrors: Mirror, screen: Screen, ending: _Ending, poll: float) ->
         try:
             return mirrors.step()
         except Unavailable as error:
-            pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
+            asked = min(error.retry_after_seconds or 0.0, 3600.0) if isinstance(error, Busy) else 0.0
+            pause = max(min(_LONGEST_PAUSE_SECONDS, pause * 2), asked)
             screen.note(f"{error}; looking again in {pause:.0f} s")
 
 

@@ -16,7 +16,9 @@ from typing import cast
 from feed.atom import Document
 from feed.breach import Breach
 from feed.index import parse_index
+from feed.log import LogReader
 from feed.mirror.copier import Copier
+from feed.sweep import unlinked_pages
 from feed.verify import holdings
 from feed.verify.examine import Findings
 from feed.verify.proof import Proof, check_checkpoint, read_head, remembered_of
@@ -123,6 +125,7 @@ class LogCopy:
         except Breach as breach:
             raise Breach(f"the mirror's {breach.where}", breach.expected, breach.found) from breach
         self.held = Held(etag, body, document, before, proof)
+        self._sweep()
 
     def entries(self) -> Iterator[Entry]:
         """All that is held, read from the copy."""
@@ -182,9 +185,16 @@ class LogCopy:
             raise NotAnnouncedYet(breach)
         etag = self._destination.swap(keys.feed_head(self.log), look.body, etag=held.etag if held else None)
         self.held = Held(etag, look.body, look.head, before, proof)
+        if not held or before.seq > held.before.seq:
+            self._sweep()
         if not damaged:
             self._copy_index(look)
         return proof.seq - had
+
+    def _sweep(self) -> None:
+        """Remove pages of a past that was refused when its head came, or was another by the next look: whoever lists
+        pages takes each for one of this log."""
+        self._destination.delete(*unlinked_pages(LogReader(self._destination, self.log)))
 
     def _start(self) -> Proof:
         """Where the origin has to go on: where the copy's head begins, since its entries stand in pages by now."""

@@ -32,6 +32,7 @@ TEXT_CODINGS = "zstd, gzip"
 _LATER = frozenset({408, 425, 429})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
+_POST_SECONDS = 10.0  # for each wait; a hub only has to take the request
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _PIECE_BYTES = 64 << 10
 _MAX_WINDOW_BYTES = 8 << 20  # of zstd, as RFC 9659 has it for HTTP
@@ -117,8 +118,12 @@ class Asker:
 
     def post(self, url: str, form: Mapping[str, str]) -> None:
         """Send a form, once. What is not taken is Unavailable or Refused."""
-        with _network_errors(url), self._client(url) as client:
-            answer = client.post(url, data=dict(form))
+        with (
+            _network_errors(url),
+            self._client(url) as client,
+            client.stream("POST", url, data=dict(form), timeout=_POST_SECONDS) as answer,
+        ):
+            pass  # what it says beside its status is not read
         if not answer.is_success:
             _check_status(url, answer, datetime.now(UTC))
             raise Refused(url, "an answer of status 2xx", f"status {answer.status_code}", status=answer.status_code)

@@ -179,7 +179,8 @@ class RemoteBucket:
         wanted = f"bytes={start}-" if length is None else f"bytes={start}-{start + length - 1}"
         try:
             with self._asker.asked(self.url(key), {"Range": wanted}) as answer:
-                body = b"".join(_bounded(answer, MAX_READ_BYTES))
+                begins = 0 if answer.status == 206 else start  # a server may send all of it
+                body = _first(answer, None if length is None else begins + length)
                 if answer.status == 206:
                     return body
         except Refused as error:
@@ -235,6 +236,16 @@ def _bounded(answer: Answer, max_bytes: int) -> Iterator[bytes]:
         if size_bytes > max_bytes:
             raise Refused(f"{answer.url}", f"at most {max_bytes:,} bytes", "more", status=413)
         yield piece
+
+
+def _first(answer: Answer, size_bytes: int | None) -> bytes:
+    """So many bytes of the body; what follows is not read."""
+    read = bytearray()
+    for piece in _bounded(answer, MAX_READ_BYTES):
+        read += piece
+        if size_bytes is not None and len(read) >= size_bytes:
+            break
+    return bytes(read[:size_bytes])
 
 
 def _modified(headers: Mapping[str, str]) -> datetime:

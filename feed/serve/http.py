@@ -60,6 +60,8 @@ def object_routes(bucket: Bucket, settings: Settings | None = None) -> list[Any]
             return _app(Answer(204, COMMON | _PREFLIGHT), _pieces_of(b""))
         key = request.scope["path"].strip("/")
         asked = {name.lower(): value for name, value in request.headers.items()}
+        if request.method == "HEAD":
+            asked.pop("range", None)  # defined for GET alone (RFC 9110, 14.2)
         answer, body = await _answer(bucket, encoded, key, asked)
         if settings and answer.status < 400:
             answer.headers.update(link_header(key, base_url(caller_of(request), settings), settings.hubs))

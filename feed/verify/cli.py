@@ -94,7 +94,7 @@ def verify_command(
                 found = verify(bucket, log, wish, screen.progress)
             except FileNotFoundError as error:
                 raise Refused(where, f"a log {log}", "none") from error
-        if found.remembered and found.compared:
+        if found.remembered and found.remembered.chain and found.compared:
             remember(file, where, log, found.remembered)
         broken = broken or bool(found.breaches)
         if as_json:

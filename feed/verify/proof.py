@@ -94,8 +94,8 @@ def read_head(body: bytes, log: str) -> Document:
 def extended(proof: Proof, key: str, document: Document, sha256: str = "") -> tuple[Proof, list[Breach]]:
     """`proof` behind `document`, and in what the document does not follow. `sha256` is a page's."""
     breaches = list(_anchoring(proof, key, document))
-    chain, seq, remembered = document.chain or proof.chain, proof.seq, proof.remembered
-    updated = proof.updated
+    chain, seq, updated = document.chain or proof.chain, proof.seq, proof.updated
+    remembered = proof.remembered if proof.remembered and proof.remembered.seq > seq else None
     for entry in document.entries:
         if entry.seq != seq + 1:
             breaches.append(Breach(f"{key} entry {entry.seq}", f"entry {seq + 1}", f"entry {entry.seq}"))
@@ -105,7 +105,7 @@ def extended(proof: Proof, key: str, document: Document, sha256: str = "") -> tu
         updated = entry.updated
         seq, chain = entry.seq, chained(chain, entry) if chain else ""
         if remembered and seq == remembered.seq:
-            if chain and chain != remembered.chain:
+            if chain and remembered.chain and chain != remembered.chain:
                 breaches.append(_other_past(proof.log, remembered, chain))
             remembered = None
     behind = replace(
@@ -144,6 +144,8 @@ def check_checkpoint(proof: Proof, head: Document, key: str = "") -> tuple[list[
             return [], [f"log {proof.log} was kept by an earlier release: it has no chain and no checkpoint"]
         return [], [f"log {proof.log} has no checkpoint: nobody vouches for it"]
     breaches = []
+    if head.entries and not head.chain:  # without it nothing ties the entries to what is signed
+        breaches.append(Breach(f"{keys.feed_head(proof.log)} rf:chain", "a chain, since a checkpoint signs it", "none"))
     try:
         check_signature(checkpoint)
     except Refused as error:

@@ -8,6 +8,7 @@ of it: a past that was rewritten as a whole is consistent, and only whoever reme
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 
 from feed.atom import Document, feed_id
 from feed.breach import Breach
@@ -136,13 +137,20 @@ class _Verification:
         """The log's documents, from the one that holds `since` on."""
         found, since, remembered = self._found, self._wish.since, self._wish.remembered
         begins, stages = walk(self._bucket, body, head, since, self._pool, without_index=without_index)
-        if begins > 1:
-            found.notes.append(f"entries 1 to {begins - 1} were not looked at")
-            if remembered and remembered.seq < begins:
-                found.notes.append(f"entry {remembered.seq}, up to which it is remembered, is before that")
-                found.compared, remembered = False, None
-            return stages(Proof(found.log, seq=begins - 1, chain="", page=None, remembered=remembered))
-        return stages(Proof(found.log, remembered=remembered))
+        if begins == 1:
+            return stages(Proof(found.log, remembered=remembered))
+        before = remembered is not None and remembered.seq < begins
+        some = stages(Proof(found.log, seq=begins - 1, chain="", page=None, remembered=None if before else remembered))
+        first = next(some)
+        if head.chain and first.document and not first.document.chain:
+            found.notes.append(f"{first.key} says no chain, so only a walk from entry 1 on proves it")
+            _, stages = walk(self._bucket, body, head, 1, self._pool, without_index=without_index)
+            return stages(Proof(found.log, remembered=remembered))
+        found.notes.append(f"entries 1 to {begins - 1} were not looked at")
+        if remembered and before:
+            found.notes.append(f"entry {remembered.seq}, up to which it is remembered, is before that")
+            found.compared = False
+        return chain([first], some)
 
     def _take(self, stage: Stage, last: int) -> None:
         found = self._found

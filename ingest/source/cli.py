@@ -52,6 +52,9 @@ def source() -> None:
 @click.option("--format", "format_id", default="auto", show_default=True, help="Format of files that come without one.")
 @click.option("--every", type=click.IntRange(min=1), help="Seconds between two looks.  [default: source_seconds]")
 @click.option("--max-bytes", type=click.IntRange(min=1), help="Of one file.  [default: as for uploads]")
+@click.option(
+    "--key", default="", help="Public key that signs a Runfeed log.  [default: the one that it was made with]"
+)
 @_DATA
 def add(
     *,
@@ -62,6 +65,7 @@ def add(
     format_id: str,
     every: int | None,
     max_bytes: int | None,
+    key: str,
     data: str | None,
 ) -> None:
     """Look at the feed URL from now on, and take the files that it carries.
@@ -91,6 +95,7 @@ def add(
         format=format_id,
         every_seconds=every,
         max_bytes=max_bytes,
+        key=keys.checked_sha256(key, "--key") if key else "",
         created=datetime.now(UTC),
     )
     is_new = set_source(buckets.private, added)

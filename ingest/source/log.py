@@ -99,15 +99,14 @@ class LogSource:
             raise Refused(self.url, f"a log of at least {state.seq} entries, as there were", str(last))
         checkpoint = document.checkpoint
         key = checkpoint.key if checkpoint else ""
-        if state.key and key != state.key:
-            raise Refused(self.url, f"a checkpoint signed with the key {state.key}", key or "none")
-        if not key.startswith(document.authority):
-            raise Refused(self.url, f"a checkpoint signed with the key {document.authority}…", key or "none")
+        expected = self.progress.source.key or state.key or document.authority
+        if not key.startswith(expected):
+            raise Refused(self.url, f"a checkpoint signed with the key {expected[:32]}…", key or "none")
         if checkpoint is not None:
             check_signature(checkpoint)
             if checkpoint.seq != last:
                 raise Refused(self.url, f"a checkpoint of its last entry, {last}", str(checkpoint.seq))
-            if document.chain and checkpoint.chain != chained_all(document.chain, document.entries):
+            if checkpoint.chain != chained_all(document.chain, document.entries):
                 raise Refused(self.url, "the entries that its checkpoint signs", "others")
             self.progress.change(key=key)
         if document.chain and seqs and seqs[0] <= state.seq + 1:
@@ -131,11 +130,14 @@ class LogSource:
         if held[0].seq <= seq + 1:
             return list(held[seq + 1 - held[0].seq :])
         try:
-            return self._reader.entries_after(seq, ENTRIES_AT_A_TIME)
+            found = self._reader.entries_after(seq, ENTRIES_AT_A_TIME)
         except FileNotFoundError as error:
             raise Refused(self.url, f"the page that holds entry {seq + 1}", f"no {error}") from error
         except Unavailable as error:
             raise Unreached(error) from error
+        if not found:
+            raise Unreached(f"{self.url}: expected entry {seq + 1}, found a shorter log than a moment ago")
+        return found
 
     @cached_property
     def _reader(self) -> LogReader:
@@ -149,17 +151,18 @@ class LogSource:
     def _work_off(self, entry: Entry, own: str) -> None:
         url = f"{self._base}/{keys.blob(entry.sha256)}"
         try:
-            if entry.withdraws:
-                self._note_withdrawal(entry)
-            elif self.progress.source.only and entry.project not in self.progress.source.only:
-                self.progress.skipped(entry.id, f"of project {entry.project}")
-            else:
-                self._take(entry, url, own)
-        except Refused as error:
-            if error.status in (403, 404, 410) and self._is_withdrawn_there(entry.sha256):
-                self.progress.skipped(entry.id, "withdrawn there")
-            else:
-                self.progress.refused(entry.id, url, error)
+            try:
+                if entry.withdraws:
+                    self._note_withdrawal(entry)
+                elif self.progress.source.only and entry.project not in self.progress.source.only:
+                    self.progress.skipped(entry.id, f"of project {entry.project}")
+                else:
+                    self._take(entry, url, own)
+            except Refused as error:
+                if error.status in (403, 404, 410) and self._is_withdrawn_there(entry.sha256):
+                    self.progress.skipped(entry.id, "withdrawn there")
+                else:
+                    self.progress.refused(entry.id, url, error)
         except Unreached as error:
             if self.progress.may_do_later(str(entry.seq), entry.id, url, error):
                 raise
