@@ -1,7 +1,9 @@
 """The way of a withdrawal in a real `runfeed up`, from the operator's command to the sender's next push."""
 
+import itertools
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +86,16 @@ def test_a_withdrawal_while_nothing_runs_is_carried_out_at_the_next_start(tmp_pa
         arguments = ("withdraw", leaked, "--data", str(server.data), "--reason", "a token leaked", "--yes")
         assert server.runfeed(*arguments).returncode == 0
         server.start()
-        again = server.runfeed(*arguments, "--wait", "--json")
-        answer = json.loads(again.stdout)
+        with ThreadPoolExecutor(1) as pool:
+            again = pool.submit(server.runfeed, *arguments, "--wait", "--json")
+            for number in (
+                itertools.count()
+            ):  # what is announced meanwhile wakes the purge; else it looks by itself after a while
+                if again.done():
+                    break
+                server.push(measured(number))
+                time.sleep(0.5)
+        answer = json.loads(again.result().stdout)
         assert (answer["status"], answer["nothing_left"], answer["reason"]) == ("known", True, "a token leaked")
         assert [one["id"] for one in answer["submissions"]] == [leaked]
         assert leaks(server.data) == []
