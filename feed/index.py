@@ -41,15 +41,6 @@ def extend_index(bucket: Bucket, reader: LogReader, head: HeadState) -> None:
         bucket.swap(key, msgspec.json.encode(grown), etag=etag)
 
 
-def read_index(bucket: Bucket, log: str) -> LogIndex:
-    """The newest part of the index; empty if there is none, Unavailable if it is damaged."""
-    key = keys.feed_index(log)
-    try:
-        return parse_index(key, bucket.read(key))
-    except FileNotFoundError:
-        return LogIndex(log=log)
-
-
 def read_part(bucket: Bucket, part: IndexedPages) -> LogIndex:
     """A sealed part, checked against its digest; Unavailable if it is another."""
     body = bucket.read(part.key)

@@ -11,13 +11,14 @@ import msgspec
 from feed.announceable import describe_submission, write_marker
 from feed.announcer import Announcer
 from feed.atom import NO_LINKS, Links
+from feed.index import parse_index
 from feed.log import LogReader
 from feed.signing import Signer
 from infra.bucket import Bucket, Buckets
 from infra.folder import FolderBucket
 from schemas import keys
 from schemas.keys import Marker
-from schemas.records import Blob, Commit, Context, Entry, Submission, Withdrawal
+from schemas.records import Blob, Commit, Context, Entry, LogIndex, Submission, Withdrawal
 
 LOG = keys.SUBMISSIONS_LOG
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -146,3 +147,12 @@ def all_entries(public: Bucket, log: str = LOG) -> list[Entry]:
         entries[:0] = page.entries
         key = page.previous
     return entries
+
+
+def read_index(bucket: Bucket, log: str) -> LogIndex:
+    """The newest part of a log's index; empty if there is none."""
+    key = keys.feed_index(log)
+    try:
+        return parse_index(key, bucket.read(key))
+    except FileNotFoundError:
+        return LogIndex(log=log)

@@ -23,7 +23,7 @@ from feed import index
 from feed.announcer import Announcer
 from feed.atom import Document, carriable, parse_document, render_document
 from feed.chain import START, chained, chained_all
-from feed.index import read_index, read_part
+from feed.index import read_part
 from feed.log import HeadState, LogReader
 from feed.signing import Signer, check_signature
 from infra.bucket import Bucket, Buckets
@@ -33,7 +33,7 @@ from schemas.keys import Page
 from schemas.records import Entry, IndexedPages
 from tests import small_log
 from tests.chain import Unreliable
-from tests.small_log import LOG, all_entries, buckets_in, id_of, sha256_of, submit
+from tests.small_log import LOG, all_entries, buckets_in, id_of, read_index, sha256_of, submit
 from tests.test_announcer_model import ModelBucket
 
 COMMITS = 4

@@ -16,7 +16,7 @@ from feed.announceable import describe_submission
 from feed.announcer import Announcer
 from feed.atom import Links, feed_id, parse_document, render_document
 from feed.chain import START, chained, chained_all
-from feed.index import read_index, read_part
+from feed.index import read_part
 from feed.log import LogReader
 from feed.signing import Signer, check_signature, signed_text
 from infra.folder import FolderBucket
@@ -24,6 +24,7 @@ from schemas import keys
 from schemas.errors import Refused, Unavailable
 from schemas.records import Category, Entry
 from tests.chain import Chain, failing, measured, nothing
+from tests.small_log import read_index
 
 LOG = keys.SUBMISSIONS_LOG
 WHEN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
