@@ -7,7 +7,7 @@ goes that was made while somebody looked.
 """
 
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import datetime
 
 import msgspec
@@ -34,6 +34,11 @@ def read_withdrawal(public: Bucket, sha256: str) -> Withdrawal | None:
         raise Unavailable(f"{key}: expected the JSON of a withdrawal, found {error}") from error
 
 
+def withdrawn_blobs(public: Bucket) -> Iterator[str]:
+    """The digests of all blobs that are withdrawn."""
+    return filter(None, map(keys.parse_withdrawal, public.list("withdrawals/")))
+
+
 def withdrawals_of(public: Bucket, digests: Collection[str]) -> dict[str, Withdrawal]:
     """The withdrawals of those blobs that are withdrawn. Few are asked for one by one, of many withdrawals are listed.
 
@@ -41,7 +46,7 @@ def withdrawals_of(public: Bucket, digests: Collection[str]) -> dict[str, Withdr
     """
     asked = set(digests)
     if len(asked) > _ASKED_ONE_BY_ONE:
-        asked &= {sha256 for sha256 in map(keys.parse_withdrawal, public.list("withdrawals/")) if sha256}
+        asked.intersection_update(withdrawn_blobs(public))
     found = {sha256: read_withdrawal(public, sha256) for sha256 in asked}
     return {sha256: withdrawal for sha256, withdrawal in found.items() if withdrawal}
 

@@ -12,6 +12,7 @@ from schemas.errors import SwapLost, Unavailable
 KINDS = frozenset(
     {"blobs", "submissions", "feeds", "lake", "outcomes", "catalog", "parts", "projects", "benchmarks", "probe"}
     | {"snapshots", "pending", "attempts", "checkpoints", "tokens", "leases", "runners", "inbox", "inbox-refused"}
+    | {"uploads", "swept", "keys", "withdrawals", "withdrawing", "sources", "hub"}
 )
 """Of objects, by the beginning of their keys; any other is `other`."""
 

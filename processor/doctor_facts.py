@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feed.withdrawals import noted_at, noted_withdrawals
+from feed.withdrawals import noted_at, noted_withdrawals, withdrawn_blobs
 from infra.bucket import Bucket, Buckets
 from processor.doctor_records import Facts, leaks, marker_facts, page_facts, record_facts, snapshot_facts
 from processor.lake import current_lake
@@ -136,7 +136,7 @@ class _Gathering:
     def gather(self) -> None:
         # What is withdrawn goes while we look: it was noted before we began, or is withdrawn since.
         noted = noted_withdrawals(self._private).keys()
-        earlier = set(map(keys.parse_withdrawal, self._public.list("withdrawals/")))
+        earlier = set(withdrawn_blobs(self._public))
         self._records("submissions", self._public.list("submissions/"))
         there = [key for key in self._public.list("lake/") if "/catalog/" in key]
         self._records("current catalogs", [key for key in there if key.endswith("/current.json")])
@@ -151,7 +151,7 @@ class _Gathering:
         self._records("outcomes", self._selected(_OUTCOMES_NOT_READ))
         self._each("blobs", self._selected("SELECT DISTINCT sha256 FROM submissions"), self._blob)
         self._each("files", self._selected(_FILES), self._part)
-        self._records("withdrawals", filter(keys.parse_withdrawal, self._public.list("withdrawals/")))
+        self._records("withdrawals", map(keys.withdrawal, withdrawn_blobs(self._public)))
         self._withdrawn(noted, earlier)
         self._each("keys", self._public.list(""), _key_facts)
 

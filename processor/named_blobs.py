@@ -15,6 +15,7 @@ import msgspec
 import pyarrow as pa
 
 from feed.log import LogReader
+from feed.withdrawals import withdrawn_blobs
 from infra.bucket import Bucket
 from schemas import keys
 from schemas.errors import Refused
@@ -44,8 +45,7 @@ class NamedBlobs:
         ).fetchall()
         named = ((id, _blob_of(public, id)) for (id,) in unannounced)
         self._insert("entries", ({"id": id, "sha256": sha256} for id, sha256 in named if sha256))
-        withdrawn = map(keys.parse_withdrawal, public.list("withdrawals/"))
-        self._insert("withdrawn", ({"sha256": sha256} for sha256 in withdrawn if sha256))
+        self._insert("withdrawn", ({"sha256": sha256} for sha256 in withdrawn_blobs(public)))
 
     def unnamed(self, digests: Iterable[str]) -> Iterator[str]:
         """Those of `digests` that no submission names."""

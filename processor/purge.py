@@ -19,7 +19,7 @@ import structlog
 from feed.announceable import Describe
 from feed.announcer import Announcer
 from feed.log import LogReader
-from feed.withdrawals import noted_withdrawals, read_withdrawal
+from feed.withdrawals import noted_withdrawals, read_withdrawal, withdrawn_blobs
 from infra.bucket import Bucket, Buckets
 from processor.lake import current_lake, versions_there
 from processor.purge_lake import LakePurge
@@ -103,8 +103,8 @@ class Purge:
         if self._looked_again and now - self._looked_again < LOOK_AGAIN_EVERY:
             return []
         self._looked_again = now
-        digests = filter(None, map(keys.parse_withdrawal, self._buckets.public.list("withdrawals/")))
-        withdrawals = [read_withdrawal(self._buckets.public, sha256) for sha256 in digests]
+        public = self._buckets.public
+        withdrawals = [read_withdrawal(public, sha256) for sha256 in withdrawn_blobs(public)]
         return [one for one in withdrawals if one and now - one.withdrawn < LOOK_AGAIN_FOR]
 
     # --- what admission keeps ---

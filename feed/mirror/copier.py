@@ -15,6 +15,7 @@ from feed.breach import Breach
 from feed.mirror.pace import Paced
 from feed.verify import holdings
 from feed.verify.examine import LOOKS_AGAIN, WHOLE_BYTES, Findings, digest_of
+from feed.withdrawals import withdrawn_blobs
 from infra.bucket import Bucket
 from schemas import keys
 from schemas.records import Entry
@@ -41,7 +42,7 @@ class Copier:
         self._partial = partial
         self._looks_again = looks_again
         self._sleep = sleep
-        self.withdrawn = {sha256 for key in destination.list("withdrawals/") if (sha256 := keys.parse_withdrawal(key))}
+        self.withdrawn = set(withdrawn_blobs(destination))
         """Blobs whose withdrawal the destination knows: nothing of them is copied any more."""
 
     def hold(self, entry: Entry) -> Findings:
