@@ -40,10 +40,12 @@ from schemas.errors import Refused, Unavailable
 from schemas.records import Entry, Withdrawal
 from tests.chain import Chain
 from tests.forged_log import BEGAN, LOG, an_entry, entries, write_log
+from tests.logs import forge
 from tests.origin import Origin
 from tests.own_loop import in_own_loop
 from tests.running import RUNFEED, running
 from tests.servers import S3Server
+from tests.silent_log import forge_silently
 
 
 @pytest.fixture(autouse=True)
@@ -401,8 +403,8 @@ def test_what_goes_wrong_is_logged_by_default(origin: Origin, signer: Signer, ca
     origin.plan.append(503)
     with closing(follow(origin.url)) as following:
         next(following)
-    assert "503" in caplog.records[0].getMessage()
-    assert caplog.records[0].name == "runfeed.follow"
+    told = [record.getMessage() for record in caplog.records if record.name == "runfeed.follow"]
+    assert "503" in told[0]
 
 
 def test_stop_ends_soon(origin: Origin, signer: Signer) -> None:
@@ -568,6 +570,60 @@ def test_anybody_sees_what_does_not_fit(what: str, origin: Origin, signer: Signe
     assert all(true[entry.id] == entry.title for entry in got)
 
 
+SILENT = {
+    "in the head, what comes": (24, 27, False),
+    "in the head, what is known": (24, 22, False),
+    "in a page, what comes": (14, 17, False),
+    "in a page, what is known": (14, 12, False),
+    "in a page of an earlier release, what is known": (14, 12, True),
+}
+"""The last entry that a follower has handled, the one that is forged under the true checkpoint, and whether no page
+says a chain; else only the forged document does not. Pages hold ten entries, and the head 21 to 30."""
+
+
+@pytest.mark.parametrize("knows", ["the checkpoint", "the chain", "nothing"])
+@pytest.mark.parametrize("what", list(SILENT))
+def test_a_chain_that_is_left_out_hides_nothing(
+    what: str, knows: str, origin: Origin, signer: Signer, tmp_path: Path
+) -> None:
+    """Who forges an entry and leaves out what would show it is found: nothing is given, and the cursor stays."""
+    seen, forged, silent_pages = SILENT[what]
+    cursor = tmp_path / "cursor"
+    write_log(origin.folder, entries(seen), signer, page_entries=10)
+    assert len(seqs(origin.url, cursor=cursor)) == seen
+    if knows == "the chain":
+        found = msgspec.json.decode(cursor.read_bytes(), type=Cursor)
+        assert (found.seq, bool(found.chain), bool(found.checkpoint)) == (seen, True, True)
+        cursor.write_bytes(msgspec.json.encode(msgspec.structs.replace(found, checkpoint=None)))
+    where: dict[str, Any] = {"since": seen} if knows == "nothing" else {"cursor": cursor}
+    before = cursor.read_bytes()
+    write_log(origin.folder, entries(30), signer, page_entries=10)
+    forge_silently(origin.folder, forged, silent_pages=silent_pages)
+    got: list[str] = []
+    with pytest.raises(Breach, match=r"expected (a|the) chain|the past as remembered"):
+        got.extend(entry.title for entry in follow(origin.url, once=True, **where))
+    assert got == []
+    assert cursor.read_bytes() == before
+
+
+@pytest.mark.parametrize(("seen", "rewritten"), [(5, 3), (14, 12)], ids=["first page", "later page"])
+def test_a_past_without_chains_is_compared_all_the_same(
+    seen: int, rewritten: int, origin: Origin, signer: Signer, tmp_path: Path
+) -> None:
+    """Rewritten and signed with the same key, in pages without chains: what is remembered in their middle differs."""
+    cursor = tmp_path / "cursor"
+    write_log(origin.folder, entries(seen), signer, page_entries=10)
+    assert len(seqs(origin.url, cursor=cursor)) == seen
+    log = entries(30)
+    log[rewritten - 1] = an_entry(rewritten, title="rewritten")
+    write_log(origin.folder, log, signer, page_entries=10)
+    forge_silently(origin.folder, 0, silent_pages=True)
+    got: list[int] = []
+    with pytest.raises(Breach, match=f"entries 1 to {seen}: expected the past as remembered"):
+        got.extend(entry.seq for entry in follow(origin.url, once=True, cursor=cursor))
+    assert got == []
+
+
 def test_a_follower_that_runs_sees_it_too(origin: Origin, signer: Signer) -> None:
     """Without any file, what was handed over is remembered."""
     write_log(origin.folder, entries(10), signer)
@@ -663,6 +719,25 @@ def test_logs_of_earlier_releases_are_followed(origin: Origin, tmp_path: Path) -
         seqs(origin.url, cursor=cursor)
 
 
+@pytest.mark.parametrize("seen", [0, 5, 10, 14, 20, 24])
+def test_pages_of_an_earlier_release_are_gone_on_with_anywhere(
+    seen: int, origin: Origin, signer: Signer, tmp_path: Path
+) -> None:
+    """Also in the middle of a page that says no chain: from a cursor, and from a number; from then on the chain is
+    known, and signed."""
+    write_log(origin.folder, entries(30), signer, page_entries=10)
+    forge_silently(origin.folder, 0, silent_pages=True)
+    first, second = tmp_path / "first", tmp_path / "second"
+    with closing(follow(origin.url, cursor=first)) as following:
+        assert [next(following).seq for _ in range(seen + 1)][-1] == seen + 1
+    assert seqs(origin.url, cursor=first) == list(range(seen + 1, 31))
+    assert seqs(origin.url, since=seen, cursor=second) == list(range(seen + 1, 31))
+    for file in (first, second):
+        found = msgspec.json.decode(file.read_bytes(), type=Cursor)
+        assert found.checkpoint is not None
+        assert (found.seq, found.chain) == (30, found.checkpoint.chain)
+
+
 # --- what entries announce ---
 
 
@@ -722,6 +797,20 @@ def test_missing_bytes_are_a_breach_unless_they_are_withdrawn(origin: Origin, tm
     first, second = follow(origin.url, once=True)
     assert (first.kind, second.kind, second.withdrawn) == ("submission", "withdrawal", (entry.id,))
     assert msgspec.json.decode(second.read(), type=Withdrawal) == withdrawal
+
+
+def test_an_outcome_is_replaced_only_if_the_log_is_there(origin: Origin) -> None:
+    """What stands before a server may say 404 to everything: then nobody knows, and no outcome is passed over."""
+    outcome = an_entry(1, id="000000000001-000000", key=keys.outcome(1, 1, 0), project="")
+    forge(FolderBucket(origin.folder), [outcome], [], log=keys.outcomes_log(1))
+    (entry,) = follow(origin.url, log=keys.outcomes_log(1), once=True)
+    assert entry.kind == "outcome"
+    origin.plan.extend([404] * 7)  # three looks for the outcome and for a withdrawal, then the head
+    with pytest.raises(Unavailable, match="the log was there before"):
+        entry.read()
+    assert not origin.plan
+    with pytest.raises(Withdrawn, match="as when a later revision replaces it"):
+        entry.read()
 
 
 # --- async ---
@@ -845,6 +934,37 @@ def test_a_program_that_fails_is_tried_again_and_then_stops_it(origin: Origin, t
     assert (tmp_path / "tried").read_text().split()[-2:] == ["3", "4"]
 
 
+def test_bytes_that_cannot_be_had_for_a_moment_are_waited_for(origin: Origin, tmp_path: Path) -> None:
+    """The server is away when entry 2 is to be handled: the program comes to it later. Only `--once` ends with 2."""
+    Live(tmp_path).grow(2)
+    script = tmp_path / "take.sh"
+    script.write_text(
+        f'cd "{tmp_path}"; echo "$RUNFEED_ENTRY_SEQ" >> taken\n'
+        'if [ "$RUNFEED_ENTRY_SEQ" = 1 ] && [ ! -e away ]; then mv public away; fi\n'
+    )
+    environ = os.environ | {"PYTHONPATH": str(_without_pauses(tmp_path))}
+    once = _followed(origin.url, "--once", "--exec", f"sh {script}", env=environ)
+    assert once.returncode == 2
+    assert "the log was there before, and is not now" in once.stderr
+    (tmp_path / "away").rename(tmp_path / "public")
+    (tmp_path / "taken").unlink()
+    command = [RUNFEED, "follow", origin.url, "--exec", f"sh {script}"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environ) as process:
+        try:
+            assert process.stderr is not None
+            note = process.stderr.readline()
+            (tmp_path / "away").rename(tmp_path / "public")
+            for _ in range(1000):
+                if (tmp_path / "taken").read_text() == "1\n2\n" or process.poll() is not None:
+                    break
+                time.sleep(0.01)
+            assert process.poll() is None
+        finally:
+            process.kill()
+    assert re.fullmatch(r"entry 2: .*the log was there before, and is not now; again in .* s\n", note)
+    assert (tmp_path / "taken").read_text() == "1\n2\n"
+
+
 def test_keep_going_goes_on_behind_a_failure(origin: Origin, tmp_path: Path) -> None:
     Live(tmp_path).grow(3)
     environ = os.environ | {"PYTHONPATH": str(_without_pauses(tmp_path))}
@@ -855,10 +975,12 @@ def test_keep_going_goes_on_behind_a_failure(origin: Origin, tmp_path: Path) -> 
 
 
 def _without_pauses(folder: Path) -> Path:
-    """A folder that makes a program's sleeps short when it is on its path."""
+    """A folder that makes a program's sleeps and waits short when it is on its path."""
     (folder / "path").mkdir(exist_ok=True)
     (folder / "path" / "sitecustomize.py").write_text(
-        "import time\nslept = time.sleep\ntime.sleep = lambda seconds: slept(seconds / 100)\n"
+        "import threading, time\nslept, waited = time.sleep, threading.Event.wait\n"
+        "time.sleep = lambda seconds: slept(seconds / 100)\n"
+        "threading.Event.wait = lambda event, seconds=None: waited(event, seconds and seconds / 100)\n"
     )
     return folder / "path"
 

@@ -149,6 +149,14 @@ def test_one_range_is_answered_with_just_that(
     assert answer.headers.get("content-range") == expected
 
 
+@pytest.mark.parametrize("asked", ["bytes=2-5", "bytes=10-"])
+def test_a_range_is_of_get_alone(client: TestClient[Litestar], asked: str) -> None:
+    """HEAD answers as a GET without one (RFC 9110, 14.2)."""
+    answer = client.head(f"/{BLOB}", headers={"Range": asked})
+    assert (answer.status_code, answer.headers) == (200, client.get(f"/{BLOB}").headers)
+    assert "content-range" not in answer.headers
+
+
 def test_a_range_over_several_pieces_and_of_a_head(client: TestClient[Litestar]) -> None:
     start, stop = PIECE_BYTES - 7, 2 * PIECE_BYTES + 5
     answer = client.get(f"/{LARGE_BLOB}", headers={"Range": f"bytes={start}-{stop - 1}"})

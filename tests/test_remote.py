@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import os
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
@@ -100,6 +101,20 @@ def test_what_is_read_is_what_is_there(origin: Origin, remote: RemoteBucket) -> 
         assert path.read_bytes() == blob
     with pytest.raises(FileNotFoundError):
         remote.read("blobs/ab/absent")
+
+
+@pytest.mark.parametrize("start", [0, 1 << 20])
+def test_a_server_without_ranges_sends_no_more_than_is_wanted(origin: Origin, remote: RemoteBucket, start: int) -> None:
+    """It may send all of a large object: what lies behind the wanted bytes is neither read nor kept."""
+    body = b"0123456789" * (5 << 20)
+    origin.plan.append((200, {}, body))
+    tracemalloc.start()
+    try:
+        assert remote.read("blobs/ab/x", start, 10) == body[start : start + 10]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20
 
 
 def test_only_documents_are_asked_for_compressed(origin: Origin, remote: RemoteBucket) -> None:

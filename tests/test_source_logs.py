@@ -5,11 +5,15 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
+from feed.announceable import describe_submission
+from feed.announcer import Announcer
 from feed.atom import Document
 from ingest.source import look as source_look
 from ingest.source import progress as source_progress
@@ -17,6 +21,7 @@ from ingest.source.feed import parse_feed
 from ingest.source.log import log_id
 from ingest.source.progress import MAX_TRIES
 from ingest.source.store import remove_source
+from runfeed import cli
 from schemas import keys
 from schemas.records import (
     Checkpoint,
@@ -185,6 +190,48 @@ def test_an_entry_that_may_do_later_is_waited_for_but_not_for_ever(site: Site, o
     assert site.state().seq == 2
 
 
+def test_an_entry_whose_withdrawal_cannot_be_looked_up_is_waited_for_but_not_for_ever(site: Site, other: Site) -> None:
+    """Its blob is not there, and whether that is because it was withdrawn the server does not say."""
+    other.chain.push_batch(measured(1), measured(2))
+    sha256 = other.entries()[0].sha256
+    other.server.answers[f"/{keys.blob(sha256)}"] = answer(b"", 404)
+    other.server.answers[f"/{keys.withdrawal(sha256)}"] = answer(b"", 503)
+    site.add(other.head_url)
+    for tries in range(1, MAX_TRIES):
+        assert "status 503" in site.look()
+        assert (site.words, site.state().tries, site.state().seq) == (["later"], {"1": tries}, 0)
+    assert site.look() == ""
+    assert site.words == ["refused", "taken"]
+    assert (site.state().tries, site.state().seq) == ({}, 2)
+
+
+def test_a_log_that_is_shorter_when_asked_again_ends_the_look(site: Site, other: Site) -> None:
+    """As behind servers of which one is late. Our reader asks for the head a second time on the way to the pages."""
+    head = f"/{keys.feed_head(keys.SUBMISSIONS_LOG)}"
+    other.chain.push_batch(measured(1))
+    short = other.chain.public.read(head[1:])
+    chain = other.chain
+    for number in (2, 3, 4):
+        chain.push(measured(number))
+        assert Announcer(
+            chain.buckets, chain.submissions, describe_submission, clock=chain.clock, signer=chain.signer, head_keep=1
+        ).commit()
+    long = other.chain.public.read(head[1:])
+    assert chain.submissions.head().first_seq == 3, "else no page would be asked for"
+    answers = iter([answer(long), *[answer(short)] * 20])
+
+    def shrinking(request: BaseHTTPRequestHandler) -> None:
+        next(answers, answer(b"", 500))(request)
+
+    other.server.answers[head] = shrinking
+    site.add(other.head_url)
+    assert "expected entry 2, found a shorter log than a moment ago" in site.look()
+    assert (site.words, site.state().seq) == (["taken"], 1)
+    del other.server.answers[head]
+    assert site.look() == ""
+    assert site.state().seq == 4
+
+
 def test_what_the_source_has_withdrawn_is_passed_over_and_what_we_have_of_it_is_noted(site: Site, other: Site) -> None:
     other.chain.push_batch(measured(1), measured(2))
     first = other.entries()[0]
@@ -302,6 +349,57 @@ def test_a_log_that_is_not_what_its_own_head_signs_is_not_read_at_all(site: Site
     other.server.answers[head] = answer(body)
     assert site.look() == ""
     assert len(site.submissions()) == 2
+
+
+def test_a_head_that_does_not_say_where_its_chain_begins_is_not_what_its_checkpoint_signs(
+    site: Site, other: Site
+) -> None:
+    """Leaving `rf:chain` out spares no forger the comparison, neither at first nor when we know the past."""
+    head = f"/{keys.feed_head(keys.SUBMISSIONS_LOG)}"
+    site.add(other.head_url)
+    for number in (1, 2):
+        other.chain.push_batch(measured(number))
+        body = other.chain.public.read(head[1:])
+        forged = re.sub(rb"\s*<rf:chain>[^<]*</rf:chain>", b"", body)
+        assert forged != body
+        forged = forged.replace(b"p: result</title>", b"p: other</title>")
+        other.server.answers[head] = answer(forged)
+        assert "the entries that its checkpoint signs" in site.look()
+        assert len(site.submissions()) == number - 1
+        other.server.answers[head] = answer(body)
+        assert site.look() == ""
+        assert len(site.submissions()) == number
+
+
+def test_a_replaced_signing_key_is_taken_once_it_is_given(
+    site: Site, other: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By who has followed the log before, and by who adds the source anew; and another key than that never is."""
+    monkeypatch.setenv("RUNFEED_DATA", str(site.chain.data))
+
+    def add(name: str, key: str) -> int:
+        return CliRunner().invoke(cli, ["source", "add", other.head_url, "--name", name, "--key", key]).exit_code
+
+    other.chain.push_batch(measured(1))
+    site.add(other.head_url)
+    assert site.look() == ""
+    first = other.chain.signer.public_key
+    other.chain.private.swap(keys.SIGNING_KEY, os.urandom(32), etag=_etag(other))
+    other.chain = Chain(tmp_path / "theirs")
+    other.chain.push_batch(measured(2))
+    second = other.chain.signer.public_key
+    refused = "expected a checkpoint signed with the key"
+    assert refused in site.look()
+    assert add("other", first) == 0
+    assert refused in site.look()
+    assert add("other", second[:32]) == 1
+    site.add(other.head_url, name="new")
+    assert refused in site.look("new")
+    assert len(site.submissions()) == 1
+    for name, words in (("other", ["taken"]), ("new", ["known", "known"])):
+        assert add(name, second) == 0
+        assert site.look(name) == ""
+        assert (site.words, site.state(name).key) == (words, second)
 
 
 def test_a_log_that_becomes_a_plain_feed_or_the_other_way_round_is_refused(

@@ -175,6 +175,22 @@ def test_it_is_renewed_before_it_ends(hub: Hub, subscribed: Subscribed) -> None:
     assert subscribed.subscriber.keep_up()
 
 
+@pytest.mark.parametrize("lease", ["0", "1"])
+def test_a_lease_of_no_time_is_not_renewed_in_a_loop(hub: Hub, subscribed: Subscribed, lease: str) -> None:
+    """Whatever the hub says, it is asked about once a minute."""
+    subscribed.subscriber.keep_up()
+    for asked in (1, 2, 3):
+        assert hub.asks(lease_seconds=lease).status_code == 200
+        assert subscribed.subscriber.seconds_until_due() == pytest.approx(48)
+        for _ in range(5):
+            subscribed.now += 9
+            assert subscribed.subscriber.keep_up()
+        assert len(hub.forms) == asked
+        subscribed.now += 9
+        assert subscribed.subscriber.keep_up()
+        assert len(hub.forms) == asked + 1
+
+
 def test_it_ends_when_nobody_renews_it(hub: Hub, subscribed: Subscribed) -> None:
     subscribed.subscriber.keep_up()
     hub.asks(lease_seconds="1000")

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from feed.atom import parse_document
 from feed.breach import Breach
+from feed.chain import START
 from feed.signing import Signer
 from feed.verify.cli import verify_command
 from feed.verify.proof import Remembered
@@ -20,6 +21,7 @@ from infra.folder import FolderBucket
 from schemas import keys
 from schemas.records import Category, Entry
 from tests.logs import SmallPages, bulk, copied, forge
+from tests.silent_log import forge_silently
 
 LOG = keys.SUBMISSIONS_LOG
 HEAD = keys.feed_head(LOG)
@@ -196,6 +198,11 @@ def test_a_log_that_goes_on_is_what_was_remembered(chain: SmallPages) -> None:
     assert found.breaches == []
     assert found.remembered
     assert found.remembered.seq == 25
+
+
+def test_a_log_that_was_empty_when_it_was_remembered_may_grow(chain: SmallPages) -> None:
+    known = Remembered(feed=verified(chain).feed, seq=0, chain=START)
+    assert verified(chain, remembered=known).breaches == []
 
 
 def test_a_dropped_entry_is_found_where_it_is_missing(chain: SmallPages) -> None:
@@ -484,6 +491,40 @@ def test_verifying_a_part_does_not_make_forget_what_was_remembered_of_the_rest(
     assert result.exit_code == 0
     assert "entry 20, up to which it is remembered, is before that" in result.stdout
     assert run(chain.data, "--state", state).exit_code == 1
+
+
+@pytest.mark.parametrize("since", [1, 8, 19])
+@pytest.mark.parametrize("seq", [8, 20], ids=["page", "head"])
+def test_a_chain_that_is_left_out_hides_nothing_and_makes_nothing_forget(
+    chain: SmallPages, tmp_path: Path, seq: int, since: int
+) -> None:
+    """An entry is forged under the true checkpoint, and its document says no chain: who looks at it from anywhere finds
+    it, and remembers the true past on."""
+    state = tmp_path / "state.json"
+    assert run(chain.data, "--state", state).exit_code == 0
+    before = state.read_bytes()
+    forge_silently(chain.root, seq)
+    result = run(chain.data, "--state", state, "--since", str(since), "--no-blobs")
+    if since <= seq:
+        assert result.exit_code == 1
+        assert "chain" in result.stdout
+    assert state.read_bytes() == before
+    assert run(chain.data, "--state", state, "--no-blobs").exit_code == 1
+
+
+def test_what_an_earlier_release_remembered_is_no_false_breach(chain: SmallPages, tmp_path: Path) -> None:
+    """Of a log without chains, seen from the middle on, there is none to remember; a file may say so all the same."""
+    forge(chain.public.bucket, plain(chain.entries()), lasts(chain), old=True)
+    state = tmp_path / "state.json"
+    assert run(chain.data, "--state", state, "--since", "12").exit_code == 0
+    assert not state.exists()
+    known = verified(chain, since=12).remembered
+    assert known
+    assert (known.seq, known.chain) == (20, "")
+    found = verified(chain, remembered=known)
+    assert found.breaches == []
+    assert found.remembered
+    assert found.remembered.chain
 
 
 # --- the command ---

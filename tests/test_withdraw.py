@@ -23,7 +23,7 @@ from processor.part import parquet_bytes, part_without
 from processor.rebuild import Rebuild
 from processor.retention import looking, restore, sweep
 from schemas import keys
-from schemas.errors import Refused
+from schemas.errors import Refused, Unavailable
 from schemas.tables import TABLES
 from tests.chain import Chain, failing, load, measured, nothing, passed, rows
 from tests.withdrawing import (
@@ -440,6 +440,76 @@ def test_a_version_that_is_being_removed_goes_at_once(chain: Chain) -> None:
     purged_alone(chain)
     assert list(chain.public.list("lake/v1/")) == []
     assert leaks(chain.data) == []
+
+
+def interrupted(chain: Chain) -> None:
+    """A rebuild that has written the parts of its first batch, and dies before their outcome."""
+    chain.public.before = failing("create", "lake/v2/outcomes/", Death())
+    with pytest.raises(Death):
+        replay(rebuilding(chain))
+    chain.public.before = nothing
+
+
+def leaking_parts(chain: Chain, version: int) -> list[str]:
+    return [f"public/{key}" for key in chain.parts(version) if f"public/{key}" in leaks(chain.data)]
+
+
+def test_parts_of_an_interrupted_rebuild_go_though_it_went_on_with_longer_batches(tmp_path: Path) -> None:
+    chain = Chain(tmp_path / "data")
+    chain.push(measured(1, "kept"))
+    chain.push(LEAKED)
+    settle(chain)
+    interrupted(chain)
+    left = leaking_parts(chain, 2)
+    assert left
+    chain.push(measured(2, "kept"))
+    settle(chain)
+    work = rebuilding(chain)
+    replay(work)
+    work.switch()
+    [outcome] = chain.outcomes(2)
+    assert (outcome.first, outcome.last) == (1, 3), "of another length than what was left"
+    assert set(left) < set(leaking_parts(chain, 2))
+    chain.pass_time(hours=1)
+    withdrawn(chain, digest(LEAKED))
+    purged(chain)
+    healthy(chain)
+
+
+def test_parts_of_an_abandoned_rebuild_are_named_by_the_doctor(tmp_path: Path) -> None:
+    """No outcome names them, so no purge looks for them; when the rebuild goes on, they are removed."""
+    chain = Chain(tmp_path / "data")
+    chain.push(measured(1, "kept"))
+    chain.push(LEAKED)
+    settle(chain)
+    interrupted(chain)
+    chain.pass_time(hours=1)
+    withdrawn(chain, digest(LEAKED))
+    purged(chain)
+    assert leaks(chain.data) == leaking_parts(chain, 2) != []
+    assert [breach.where for breach in sick(chain)] == [f"{key}, seq 2" for key in sorted(chain.parts(2))]
+    work = rebuilding(chain)
+    replay(work)
+    work.switch()
+    purged(chain)
+    healthy(chain)
+
+
+def test_a_damaged_lake_version_keeps_nobody_from_removing_it_from_the_others(chain: Chain) -> None:
+    """And it is not silently passed over: the note stays, and each look says what is not there."""
+    work = rebuilding(chain)
+    replay(work)
+    work.switch()
+    chain.buckets.public.delete(*list(chain.public.list("lake/v1/measurements/")))
+    both_withdrawn(chain)
+    settle(chain)
+    purge = new_purge(chain)
+    for _ in range(4):
+        with pytest.raises(Unavailable, match=r"lake/v1/measurements/.* not there"):
+            purge.step()
+    assert [key for key in leaks(chain.data) if not key.startswith("public/lake/v1/")] == []
+    assert rows_of(chain, 2)["measurements"]
+    assert set(noted_withdrawals(chain.buckets.private)) == {digest(LEAKED), digest(QUOTED)}
 
 
 # --- catalogs, snapshots, sweeps ---

@@ -31,6 +31,7 @@ from tests import withdrawing
 from tests.chain import Chain, load, measured, passed, rows
 from tests.test_loader import history
 from tests.test_replicas import addresses, answers, contents, publish, replica
+from tests.test_withdraw import rebuilding, replay
 
 VALUES = "SELECT seq, value FROM measurements ORDER BY seq, value"
 STATES = "SELECT seq, state FROM submission_states ORDER BY seq"
@@ -446,6 +447,36 @@ def test_after_a_real_withdrawal_and_its_purge_a_new_replica_equals_one_that_fol
             assert contents(new) == contents(follower)
             asked = addresses(new)
             assert answers(new, asked) == answers(follower, asked)
+
+
+def test_a_rebuilt_batch_that_begins_with_a_withdrawal_is_revised_like_any_other(chain: Chain) -> None:
+    """A rebuild may begin a batch with such an entry; it has no outcome, by which the batch would be known."""
+    first_leak = measured(7)
+    for body in (measured(1), first_leak):
+        chain.push(body)
+        withdrawing.settle(chain)
+    work = rebuilding(chain)
+    replay(work)
+    withdrawing.withdrawn(chain, withdrawing.digest(first_leak))
+    withdrawing.settle(chain)
+    chain.push(withdrawing.LEAKED)
+    chain.push(measured(2))
+    withdrawing.settle(chain)
+    replay(work)
+    work.switch()
+    batch = chain.outcomes(2)[-1]
+    assert (batch.first, batch.last, [one.seq for one in batch.submissions]) == (3, 5, [4, 5])
+    with replica(chain, "follower") as follower:
+        load(follower)
+        assert rows(follower, VALUES) == [(1, 1.0), (4, 1.0), (5, 2.0)]
+        withdrawing.withdrawn(chain, withdrawing.digest(withdrawing.LEAKED))
+        assert withdrawing.purged(chain) > 0
+        load(follower)
+        assert rows(follower, VALUES) == [(1, 1.0), (5, 2.0)]
+        assert rows(follower, "SELECT seq FROM outcomes ORDER BY seq") == [(1,), (2,), (4,), (5,)]
+        with replica(chain, "new") as new:
+            load(new)
+            assert contents(new) == contents(follower)
 
 
 # --- pages and API ---
