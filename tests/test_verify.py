@@ -589,14 +589,19 @@ def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
     peaks = []
     for count in (300, 1200):
         root = bulk(tmp_path / str(count), count, page=20)
-        tracemalloc.start()
-        try:
-            found = verify(FolderBucket(root), LOG, Wish(looks_again=(), parallel=2))
-            peaks.append(tracemalloc.get_traced_memory()[1])
-        finally:
-            tracemalloc.stop()
-        assert (found.breaches, found.entries) == ([], count)
+        peaks.append(min(peak_of_verifying(root, count) for _ in range(3)))  # threads that meet only ever add to it
     assert peaks[1] < 1.3 * peaks[0], peaks
+
+
+def peak_of_verifying(root: Path, count: int) -> int:
+    tracemalloc.start()
+    try:
+        found = verify(FolderBucket(root), LOG, Wish(looks_again=(), parallel=2))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (found.breaches, found.entries) == ([], count)
+    return peak
 
 
 def test_a_new_key_is_a_breach_until_one_is_told_of_it(chain: SmallPages) -> None:
