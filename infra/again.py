@@ -71,6 +71,11 @@ def persist(world: World, timeout_seconds: float, attempt: Callable[[float], T],
             number += 1
 
 
+def is_not_now(status: int) -> bool:
+    """Whether an answer of that status says that a later request may do better."""
+    return status in (408, 425, 429) or status >= 500
+
+
 def retry_after(value: str | None, now: datetime) -> float | None:
     """Seconds that a Retry-After header asks for: a number or an HTTP date (RFC 9110, 10.2.3)."""
     if not value:

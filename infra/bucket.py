@@ -85,6 +85,15 @@ class Bucket(Protocol):
         ...
 
 
+def exists(bucket: Bucket, key: str) -> bool:
+    """Whether the object is there at this moment."""
+    try:
+        bucket.head(key)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def is_key(text: str) -> bool:
     return len(text) <= _LONGEST and _KEY.fullmatch(text) is not None
 

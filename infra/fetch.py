@@ -17,7 +17,7 @@ from importlib.metadata import version
 import httpcore
 import httpx
 
-from infra.again import Busy, retry_after
+from infra.again import Busy, is_not_now, retry_after
 from infra.clock import now
 from infra.outbound import CheckedBackend, Resolve, resolved
 from schemas.errors import Refused, Unavailable
@@ -27,7 +27,6 @@ MAX_BODY_BYTES = 8 << 20
 
 _PIECE_BYTES = 64 << 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_LATER = frozenset({408, 425, 429})
 """Statuses below 500 after which the same request may succeed."""
 
 
@@ -73,7 +72,7 @@ class Streamed:
 
 def unwanted(url: str, status: int, headers: Mapping[str, str]) -> Refused | Busy:
     """What an answer of that status, which is not 2xx, comes to: never, or perhaps later."""
-    if status >= 500 or status in _LATER:
+    if is_not_now(status):
         return Busy(f"{url}: status {status}", retry_after(headers.get("retry-after"), now()))
     return Refused(url, "an answer of status 2xx", f"status {status}", status=status)
 

@@ -20,7 +20,7 @@ from litestar import Request, Response, post
 from litestar.params import FromPath
 
 from feed.withdrawals import check_not_withdrawn
-from infra.bucket import Buckets
+from infra.bucket import Buckets, exists
 from infra.hints import Hints
 from infra.inbox import Arrival, Inbox, inboxes
 from infra.local import Caller, caller_of
@@ -158,7 +158,7 @@ class Uploads:
 
     def _missing(self, grant: Grant) -> list[Piece]:
         links, key = self._offered(), keys.upload_body(grant.id)
-        if self._is_there(key):
+        if exists(self._buckets.private, key):
             return []
         if not grant.upload:
             url = links.whole(key, grant.size_bytes, SECONDS)
@@ -261,15 +261,9 @@ class Uploads:
             missing = [number for number, _, size in _parts(grant) if sizes.get(number) != size]
             if not missing:
                 links.finish(key, grant.upload, there)
-            elif not self._is_there(key):  # else another server has just joined it, and its parts are on their way out
+            elif not exists(self._buckets.private, key):
+                # Else another server has just joined it, and its parts are on their way out.
                 raise Refused("file", "all parts", f"{len(missing)} missing", status=409)
-
-    def _is_there(self, key: str) -> bool:
-        try:
-            self._buckets.private.head(key)
-        except FileNotFoundError:
-            return False
-        return True
 
     async def _forget(self, inbox: Inbox, grant: Grant, arrival: Arrival) -> None:
         await inbox.remove(arrival)

@@ -20,7 +20,7 @@ import msgspec
 from feed.announceable import write_marker
 from feed.log import LogReader
 from feed.withdrawals import LANE, note_withdrawal, noted_withdrawals, read_withdrawal
-from infra.bucket import Bucket, Buckets
+from infra.bucket import Bucket, Buckets, exists
 from schemas import keys
 from schemas.errors import Refused
 from schemas.records import Entry, Submission, Withdrawal
@@ -102,7 +102,7 @@ def find(buckets: Buckets, id: str, progress: Progress = lambda count: None) -> 
         if one.blob.sha256 == sha256 and one.id not in announced
     ]
     withdrawal = read_withdrawal(buckets.public, sha256)
-    if not sent and not withdrawal and not _is_there(buckets.public, keys.blob(sha256)):
+    if not sent and not withdrawal and not exists(buckets.public, keys.blob(sha256)):
         raise Refused("ID", "the id of a submission, or the digest of a blob", repr(id), status=404)
     return Found(sha256, sent, withdrawal)
 
@@ -135,9 +135,9 @@ def left_of(buckets: Buckets, withdrawal: Withdrawal) -> Left:
     """What can be seen of the blob now, without reading the lake."""
     marker = keys.Marker(keys.SUBMISSIONS_LOG, LANE, withdrawal.nonce, keys.withdrawal_id(withdrawal.sha256))
     return Left(
-        announced=not _is_there(buckets.private, marker.key),
-        blob=_is_there(buckets.public, keys.blob(withdrawal.sha256)),
-        submissions=sum(_is_there(buckets.public, keys.submission(id)) for id in withdrawal.submissions),
+        announced=not exists(buckets.private, marker.key),
+        blob=exists(buckets.public, keys.blob(withdrawal.sha256)),
+        submissions=sum(exists(buckets.public, keys.submission(id)) for id in withdrawal.submissions),
         notes=len(noted_withdrawals(buckets.private, withdrawal.sha256).get(withdrawal.sha256, [])),
     )
 
@@ -147,7 +147,7 @@ def _digest_of(public: Bucket, id: str, progress: Progress) -> str:
     try:
         return msgspec.json.decode(public.read(keys.submission(id)), type=Submission).blob.sha256
     except FileNotFoundError:
-        if read_withdrawal(public, id) or _is_there(public, keys.blob(id)):
+        if read_withdrawal(public, id) or exists(public, keys.blob(id)):
             return id
     return next((entry.sha256 for entry in _entries(public, progress) if entry.id == id), id)
 
@@ -174,11 +174,3 @@ def _entries(public: Bucket, progress: Progress) -> Iterator[Entry]:
         yield from (entry for entry in entries if not entry.withdraws)
         seq = entries[-1].seq
         progress(seq)
-
-
-def _is_there(bucket: Bucket, key: str) -> bool:
-    try:
-        bucket.head(key)
-    except FileNotFoundError:
-        return False
-    return True

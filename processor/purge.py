@@ -10,7 +10,7 @@ starts.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import msgspec
@@ -20,7 +20,7 @@ from feed.announceable import Describe
 from feed.announcer import Announcer
 from feed.log import LogReader
 from feed.withdrawals import noted_withdrawals, read_withdrawal, withdrawn_blobs
-from infra.bucket import Bucket, Buckets
+from infra.bucket import Buckets, exists
 from processor.lake import current_lake, versions_there
 from processor.purge_lake import LakePurge
 from processor.withdrawn import Withdrawn, WithdrawnEntries
@@ -112,9 +112,12 @@ class Purge:
     def _remove_received(self, withdrawn: "Withdrawn") -> int:
         """Remove blob, submissions and uploads; how many objects those were."""
         public, private = self._buckets.public, self._buckets.private
-        received = _there(public, [keys.blob(withdrawn.sha256), *map(keys.submission, withdrawn.ids)])
+        received = [
+            key for key in (keys.blob(withdrawn.sha256), *map(keys.submission, withdrawn.ids)) if exists(public, key)
+        ]
         public.delete(*received)
-        kept = _there(private, [keys.swept_blob(withdrawn.sha256)]) + self._uploads(withdrawn)
+        swept = keys.swept_blob(withdrawn.sha256)
+        kept = ([swept] if exists(private, swept) else []) + self._uploads(withdrawn)
         if unannounced := withdrawn.ids - {one.id for one in withdrawn.submissions}:
             # After the submissions: a marker without its submission is harmless, the other way round it is a lost one.
             markers = map(keys.parse_marker, private.list(keys.pending_prefix(keys.SUBMISSIONS_LOG)))
@@ -134,13 +137,3 @@ class Purge:
                 grant = msgspec.json.decode(private.read(keys.upload_grant(id)), type=Grant)
                 ids |= {id} if grant.sha256 == withdrawn.sha256 else set()
         return [key for id in sorted(ids & found.keys()) for key in found[id]]
-
-
-def _there(bucket: Bucket, candidates: Iterable[str]) -> list[str]:
-    """Those that exist."""
-    there = []
-    for key in candidates:
-        with contextlib.suppress(FileNotFoundError):
-            bucket.head(key)
-            there.append(key)
-    return there

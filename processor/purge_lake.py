@@ -20,7 +20,7 @@ from datetime import datetime
 from feed.announceable import Describe, describe_outcome
 from feed.announcer import Announcer
 from feed.log import LogReader
-from infra.bucket import Buckets
+from infra.bucket import Buckets, exists
 from processor.catalog import catalogs, named_files, newest_catalog, point_to, read_catalog
 from processor.compaction import compact
 from processor.lake import outcome_of, revisions
@@ -148,15 +148,9 @@ class LakePurge:
         for outcome in newest:
             id = keys.outcome_id(outcome.first, outcome.revision)
             marker = keys.Marker(log, "batches", outcome.nonce, id)
-            while outcome.revision and id not in self._announced() and self._is_there(marker):
+            while outcome.revision and id not in self._announced() and exists(self._buckets.private, marker.key):
                 if not self._announcer.commit():
                     break
-
-    def _is_there(self, marker: keys.Marker) -> bool:
-        with contextlib.suppress(FileNotFoundError):
-            self._buckets.private.head(marker.key)
-            return True
-        return False
 
     def _announced(self) -> Mapping[str, int]:
         """The seqs of all announced revisions above 0, by id."""

@@ -493,6 +493,14 @@ _PUBLIC = (
 )
 
 
+_MUTABLE = re.compile(r".*/current\.[a-z]+")
+
+
+def is_mutable(key: str) -> bool:
+    """Whether the public object of that key is a pointer that changes: each of those is called current."""
+    return _MUTABLE.fullmatch(key) is not None
+
+
 def is_public(key: str) -> bool:
     """Whether an object of that key may lie in the public bucket: whether it is one of those listed above."""
     return any(pattern.fullmatch(key) for pattern in _PUBLIC)

@@ -21,7 +21,7 @@ from feed.mirror.log_copy import LogCopy, Look, NotAnnouncedYet, replace_object
 from feed.mirror.pace import Pace, Paced
 from feed.verify.examine import LOOKS_AGAIN
 from feed.verify.proof import Remembered, remembered_of
-from infra.bucket import Bucket
+from infra.bucket import Bucket, exists
 from schemas import keys
 from schemas.errors import Refused, SwapLost
 from schemas.records import LakeVersion, Outcome, Project
@@ -186,7 +186,7 @@ class Mirror:
                 self._remove_revised(copy.log, first)
             copy.revised.clear()
             return
-        there = {sha256 for sha256 in new if self._is_there(keys.blob(sha256))}
+        there = {sha256 for sha256 in new if exists(self._destination, keys.blob(sha256))}
         for entry in copy.entries() if there else ():
             if entry.sha256 in there and not entry.withdraws:
                 self._remove(keys.submission(entry.id))
@@ -213,16 +213,9 @@ class Mirror:
             self._remove(key)
 
     def _remove(self, key: str) -> None:
-        if self._is_there(key):
+        if exists(self._destination, key):
             self._destination.delete(key)
             self._removed += 1
-
-    def _is_there(self, key: str) -> bool:
-        try:
-            self._destination.head(key)
-        except FileNotFoundError:
-            return False
-        return True
 
     # --- what no log promises ---
 

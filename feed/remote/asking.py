@@ -23,13 +23,12 @@ from urllib.parse import urlsplit
 import httpx
 import zstandard
 
-from infra.again import Busy, OnRetry, Unreachable, World, persist, retry_after
+from infra.again import Busy, OnRetry, Unreachable, World, is_not_now, persist, retry_after
 from schemas.errors import Refused, Unavailable
 
 TEXT_CODINGS = "zstd, gzip"
 """What documents are asked for in; objects are asked for as they are."""
 
-_LATER = frozenset({408, 425, 429})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
 _POST_SECONDS = 10.0  # for each wait; a hub only has to take the request
@@ -186,7 +185,7 @@ def _check_status(url: str, answer: httpx.Response, now: datetime) -> None:
     status = answer.status_code
     if status in (200, 206, 304):
         return
-    if status in _LATER or status >= 500:
+    if is_not_now(status):
         raise Busy(f"{url}: status {status}", retry_after(answer.headers.get("Retry-After"), now))
     if status == 404:
         raise FileNotFoundError(url)

@@ -68,7 +68,7 @@ class RemoteBucket:
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         checked_range(start, length)
-        if _changes(key):
+        if keys.is_mutable(key):
             body = self.read_versioned(key)[0]
             return body[start:] if length is None else body[start : start + length]
         if length == 0:
@@ -77,7 +77,7 @@ class RemoteBucket:
         return self._asker.patiently(lambda: self._read_once(key, start, length))
 
     def read_versioned(self, key: str) -> tuple[bytes, str]:
-        if _changes(key):
+        if keys.is_mutable(key):
             with self._lock:
                 copy = self._copies.get(key)
             if copy is None or time.monotonic() - copy.at > _JUST_SECONDS:
@@ -87,7 +87,7 @@ class RemoteBucket:
         return body, sha256(body).hexdigest()
 
     def head(self, key: str) -> Head:
-        if _changes(key):
+        if keys.is_mutable(key):
             copy = self._asker.patiently(lambda: self._look(key))
             return Head(len(copy.body), copy.etag, _modified(copy.headers), keys.content_type(key))
         return self._asker.patiently(lambda: self._head_once(key))
@@ -119,7 +119,7 @@ class RemoteBucket:
         A cut connection costs what was on its way. `on_piece` is told of each piece that is written, not of what was
         there. The caller compares digests, so it is not asked which version the bytes of an earlier call were of.
         """
-        if _changes(key):
+        if keys.is_mutable(key):
             raise ValueError(f"{key} changes and cannot be fetched in parts")
         self._asker.patiently(lambda: self._fetch_once(key, path, on_piece))
 
@@ -127,7 +127,7 @@ class RemoteBucket:
     def local_path(self, key: str) -> Iterator[Path]:
         with TemporaryDirectory(prefix="runfeed-") as folder:
             path = Path(folder) / key.rpartition("/")[2]
-            if _changes(key):
+            if keys.is_mutable(key):
                 path.write_bytes(self.read(key))
             else:
                 self.fetch_to(key, path)
@@ -215,11 +215,6 @@ class RemoteBucket:
                     raise  # else nothing lies behind what is there
             file.flush()
             os.fsync(file.fileno())
-
-
-def _changes(key: str) -> bool:
-    """What changes is called current, everywhere in the bucket."""
-    return key.rpartition("/")[2].startswith("current.")
 
 
 def _goes_on(answer: Answer, start: int) -> bool:

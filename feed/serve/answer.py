@@ -17,7 +17,6 @@ COMMON = {
 }
 """What every answer says."""
 
-_MUTABLE = re.compile(r".*/current\.[a-z]+")  # what changes is called current, everywhere in the bucket
 _HEAD = re.compile(r"feeds/([a-z0-9-]+)/current\.atom")
 _SHORT = re.compile(r"feeds/.*")
 _LASTING = ("feeds/", "withdrawals/", "benchmarks/")
@@ -44,13 +43,9 @@ class Answer:
         return self.status not in (204, 304, 416)
 
 
-def is_mutable(key: str) -> bool:
-    return _MUTABLE.fullmatch(key) is not None
-
-
 def answer_to(key: str, asked: dict[str, str], head: Head, now: datetime) -> Answer:
     """The answer to a GET of an object that exists; `asked` are the request's headers, by lower-case name."""
-    mutable = is_mutable(key)
+    mutable = keys.is_mutable(key)
     text = _TEXT.fullmatch(key) is not None
     # Ranges are of the plain bytes, so whoever asks for one gets those, and their ETag.
     coding = coding_for(asked.get("accept-encoding"), head.size_bytes) if text and "range" not in asked else "identity"
@@ -90,7 +85,7 @@ def _cache_control(key: str) -> str:
     """Pages for ever, and for a day what a withdrawal may remove, since it has to reach caches too. A log's head and
     its index for a second, about as long as commits wait for each other under load: a cache before a thousand readers
     then asks once a second. Other pointers are asked for anew."""
-    if not is_mutable(key):
+    if not keys.is_mutable(key):
         return f"public, max-age={31536000 if key.startswith(_LASTING) else 86400}, immutable"
     return "public, max-age=1" if _SHORT.fullmatch(key) else "no-cache"
 

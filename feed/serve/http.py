@@ -22,7 +22,7 @@ from litestar.concurrency import sync_to_thread
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import ASGIApp
 
-from feed.serve.answer import COMMON, Answer, answer_to, is_mutable, link_header
+from feed.serve.answer import COMMON, Answer, answer_to, link_header
 from feed.serve.encoded import EncodedObjects
 from feed.serve.topics import base_url
 from infra.bucket import Bucket, Head, checked_key
@@ -77,7 +77,7 @@ async def _answer(
     whole = None
     try:
         head = await sync_to_thread(bucket.head, checked_key(key))
-        if is_mutable(key):
+        if keys.is_mutable(key):
             whole, etag = await sync_to_thread(bucket.read_versioned, key)
             head = Head(len(whole), etag, head.modified, head.content_type)
     except ValueError:
